@@ -1,0 +1,84 @@
+//! Rows 1 and 2: the version, and every argument that is none of its.
+
+use libc::SIGTERM;
+
+use crate::harness::launch::{Launch, broken_pipe, close, dev_full, full_pipe};
+use crate::harness::running::Ended;
+
+/// What `-v` comes to.
+fn version() -> Ended {
+    let stdout = concat!("pause ", env!("CARGO_PKG_VERSION"), "\n").to_string();
+    Ended {
+        how: Ok(0),
+        stdout,
+        stderr: String::new(),
+    }
+}
+
+/// Starts it as PID 1, and asserts that it pauses until SIGTERM.
+#[track_caller]
+fn pauses(launch: Launch) {
+    let running = launch.init().start().ready();
+    running.signal(SIGTERM);
+    let ended = running.end();
+    assert_eq!((ended.how, ended.stdout.as_str()), (Ok(0), ""));
+}
+
+everywhere! {
+    fn prints_its_version(pause) {
+        assert_eq!(pause().argument("-v").start().end(), version());
+        assert_eq!(pause().argument("-V").start().end(), version());
+    }
+
+    fn prints_its_version_as_the_first_process(pause) {
+        assert_eq!(pause().init().argument("-v").start().end(), version());
+    }
+
+    fn prints_its_version_wherever_the_argument_stands(pause) {
+        let argv = ["pause", "", "-x", "--", "-vv", "-v"];
+        assert_eq!(pause().argv(&argv).start().end(), version());
+        let argv = ["pause", "-V", "x"];
+        assert_eq!(pause().argv(&argv).start().end(), version());
+    }
+
+    fn version_ends_with_0_whatever_standard_output_is(pause) {
+        let closed = pause().argument("-v").before(close(1)).start().end();
+        let full_device = pause().argument("-v").stream(1, dev_full()).start().end();
+        let broken = pause().argument("-v").stream(1, broken_pipe()).start().end();
+        let (_unread, full) = full_pipe();
+        let full_pipe = pause().argument("-v").stream(1, full).start().end();
+        for ended in [closed, full_device, broken, full_pipe] {
+            assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), ""));
+        }
+    }
+
+    fn ignores_what_is_almost_the_version(pause) {
+        for argument in ["", "-", "v", "-vv", "-v ", "--version", "-w", "+v", "-\u{16}", "x-v"] {
+            pauses(pause().argument(argument));
+        }
+    }
+
+    fn ignores_the_longest_argument(pause) {
+        pauses(pause().argument(&"v".repeat(LONGEST)));
+    }
+
+    fn ignores_a_mebibyte_of_arguments(pause) {
+        let argument = "v".repeat(LONGEST);
+        let launch = (0..8).fold(pause(), |launch, _| launch.argument(&argument));
+        pauses(launch);
+    }
+}
+
+/// The kernel's limit of 128 KiB (MAX_ARG_STRLEN), less the NUL.
+const LONGEST: usize = 128 * 1024 - 1;
+
+// qemu wants the path of a program in argv, so these are for the host alone.
+limited! {
+    fn runs_without_any_argument() {
+        pauses(crate::harness::programs::pause().argv(&[]));
+    }
+
+    fn takes_its_own_name_for_no_argument() {
+        pauses(crate::harness::programs::pause().argv(&["-v"]));
+    }
+}

@@ -1,0 +1,62 @@
+//! Row 4: SIGINT and SIGTERM, whatever state standard error is in; rows 11 and 12.
+
+use libc::{SIGINT, SIGTERM};
+
+use crate::harness::launch::{Launch, broken_pipe, close, dev_full, full_pipe, lonely_socket};
+use crate::harness::programs::program;
+use crate::harness::running::Ended;
+
+everywhere! {
+    fn a_signal_ends_it_with_one_line_and_0(pause) {
+        for (signal, name) in [(SIGINT, "Interrupt"), (SIGTERM, "Terminated")] {
+            let running = pause().init().start().ready();
+            running.signal(signal);
+            let stderr = format!("Shutting down, got signal: {name}\n");
+            assert_eq!(running.end(), Ended { how: Ok(0), stdout: String::new(), stderr });
+        }
+    }
+
+    fn a_signal_from_inside_ends_it(pause) {
+        for signal in [SIGINT, SIGTERM] {
+            let running = pause().init().start().ready();
+            // SAFETY: a system call.
+            running.inside_to_the_end(move || unsafe { libc::kill(1, signal) });
+            assert_eq!(running.end().how, Ok(0));
+        }
+    }
+
+    fn a_signal_ends_it_whatever_standard_error_is(pause) {
+        for signal in [SIGINT, SIGTERM] {
+            let (_unread, full) = full_pipe();
+            for launch in [
+                pause().before(close(2)),
+                pause().stream(2, dev_full()),
+                pause().stream(2, broken_pipe()),
+                pause().stream(2, lonely_socket()),
+                pause().stream(2, full),
+            ] {
+                let running = launch.init().start().ready();
+                running.signal(signal);
+                assert_eq!(running.end().how, Ok(0));
+            }
+        }
+    }
+
+    /// Elsewhere SIGPIPE would kill it; the pipe breaks after the warning.
+    fn a_pipe_that_breaks_later_does_not_kill_it(pause) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let running = pause().stream(2, writer).start().ready();
+        drop(reader);
+        running.signal(SIGTERM);
+        assert_eq!(running.end().how, Ok(0));
+    }
+}
+
+limited! {
+    /// No panic is reachable in pause itself; this is its handler in a program
+    /// that does nothing but panic.
+    fn a_panic_ends_it_with_42() {
+        let ended = Launch::new(&program("panic")).start().end();
+        assert_eq!(ended, Ended { how: Ok(42), stdout: String::new(), stderr: String::new() });
+    }
+}

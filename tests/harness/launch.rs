@@ -1,0 +1,288 @@
+//! Starts a program the way a hostile starter would.
+
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+
+use nix::unistd::pipe2;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
+
+use super::running::Running;
+
+/// Runs in the child, between fork and exec: system calls only.
+type Hook = Box<dyn Fn() -> io::Result<()>>;
+
+/// A program, its arguments, and all that is done to it before it starts.
+pub struct Launch {
+    runner: Vec<CString>,
+    program: CString,
+    /// argv, with argv\[0\].
+    arguments: Vec<CString>,
+    init: bool,
+    hooks: Vec<Hook>,
+    streams: [Option<OwnedFd>; 2],
+}
+
+/// For the errno of a call made in a [`Hook`].
+pub fn checked(result: impl Into<i64>) -> io::Result<()> {
+    match result.into() {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+impl Launch {
+    /// `program`, with its name for argv\[0\] and no other argument.
+    pub fn new(program: &Path) -> Self {
+        let name = program.file_name().expect("a file");
+        Self {
+            runner: Vec::new(),
+            program: c_string(program.as_os_str()),
+            arguments: vec![c_string(name)],
+            init: false,
+            hooks: Vec::new(),
+            streams: [None, None],
+        }
+    }
+
+    /// Has `runner` run the program: qemu-user.
+    pub fn under(mut self, runner: &[&str]) -> Self {
+        self.runner = runner
+            .iter()
+            .map(|word| c_string(OsStr::new(word)))
+            .collect();
+        self
+    }
+
+    /// One more argument.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(c_string(OsStr::new(argument)));
+        self
+    }
+
+    /// argv as a whole, argv\[0\] included.
+    pub fn argv(mut self, argv: &[&str]) -> Self {
+        self.arguments = argv.iter().map(|word| c_string(OsStr::new(word))).collect();
+        self
+    }
+
+    /// As PID 1 of a new PID namespace.
+    pub fn init(mut self) -> Self {
+        self.init = true;
+        self
+    }
+
+    /// One more thing to be done in the child, after all that was asked for
+    /// earlier. It may make system calls, and nothing else: no allocation.
+    pub fn before(mut self, hook: impl Fn() -> io::Result<()> + 'static) -> Self {
+        self.hooks.push(Box::new(hook));
+        self
+    }
+
+    /// Standard output or error (1 or 2) is this; without it, a pipe that
+    /// [`Running`] reads.
+    pub fn stream(mut self, number: usize, fd: impl Into<OwnedFd>) -> Self {
+        self.streams[number - 1] = Some(fd.into());
+        self
+    }
+
+    /// The seccomp action for `rules`; all else is allowed.
+    pub fn seccomp(self, action: SeccompAction, rules: Vec<(i64, Vec<SeccompRule>)>) -> Self {
+        self.filter(SeccompAction::Allow, action, rules)
+    }
+
+    /// Just these system calls, and execve for the start: any other kills.
+    pub fn only(self, calls: &[i64]) -> Self {
+        let calls = calls.iter().chain([&libc::SYS_execve]);
+        let rules = calls.map(|call| (*call, vec![])).collect();
+        self.filter(SeccompAction::KillProcess, SeccompAction::Allow, rules)
+    }
+
+    fn filter(
+        self,
+        otherwise: SeccompAction,
+        action: SeccompAction,
+        rules: Vec<(i64, Vec<SeccompRule>)>,
+    ) -> Self {
+        let arch = std::env::consts::ARCH.try_into().expect("an architecture");
+        let filter = SeccompFilter::new(rules.into_iter().collect(), otherwise, action, arch);
+        let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
+        self.before(move || {
+            seccompiler::apply_filter(&program).map_err(|_| io::Error::last_os_error())
+        })
+    }
+
+    /// Starts it. Panics if it could not be started.
+    #[track_caller]
+    pub fn start(self) -> Running {
+        self.try_start().expect("start the program")
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// Of the hook or the execve that failed.
+    pub fn try_start(mut self) -> io::Result<Running> {
+        let words: Vec<&CString> = match self.runner.is_empty() {
+            true => self.arguments.iter().collect(),
+            // What runs it takes its path in place of argv[0].
+            false => (self.runner.iter())
+                .chain([&self.program])
+                .chain(self.arguments.iter().skip(1))
+                .collect(),
+        };
+        let mut argv: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
+        argv.push(ptr::null());
+        let path = self.runner.first().unwrap_or(&self.program).as_ptr();
+
+        let (failure, report) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let mut readers = [None, None];
+        for (stream, reader) in self.streams.iter_mut().zip(&mut readers) {
+            if stream.is_none() {
+                let (read, write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+                (*stream, *reader) = (Some(write), Some(read));
+            }
+        }
+        let streams = [0, 1].map(|i| self.streams[i].as_ref().expect("set above").as_raw_fd());
+
+        let flags = match self.init {
+            // SAFETY: a system call.
+            true if unsafe { libc::geteuid() } != 0 => libc::CLONE_NEWUSER | libc::CLONE_NEWPID,
+            true => libc::CLONE_NEWPID,
+            false => 0,
+        };
+        // SAFETY: without a stack or CLONE_VM this is fork; the child makes
+        // system calls only, as every hook promises.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0) };
+        checked(pid)?;
+        if pid == 0 {
+            let failed = self.prepare(streams);
+            // SAFETY: path and argv are strings that live, with a null behind them.
+            let errno = match failed {
+                Ok(()) => unsafe {
+                    libc::execve(path, argv.as_ptr(), [ptr::null()].as_ptr());
+                    *libc::__errno_location()
+                },
+                Err(error) => error.raw_os_error().unwrap_or(libc::EINVAL),
+            };
+            // SAFETY: four bytes that live.
+            unsafe {
+                libc::write(report.as_raw_fd(), (&raw const errno).cast(), 4);
+                libc::_exit(127)
+            }
+        }
+        // From here on the child is killed and reaped, whatever happens.
+        let running = Running::new(pid as i32, readers.map(|fd| fd.map(File::from)));
+        drop(report);
+        drop(self);
+        let mut errno = Vec::new();
+        File::from(failure).read_to_end(&mut errno)?;
+        match errno.try_into() {
+            Ok(errno) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
+            Err(_) => Ok(running),
+        }
+    }
+
+    fn prepare(&self, streams: [RawFd; 2]) -> io::Result<()> {
+        // SAFETY: system calls on descriptors that are open.
+        unsafe {
+            // Nothing outlives a test that died.
+            checked(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+            // Out of the test's process group, so that a stop signal is not
+            // discarded as in an orphaned one (setpgid(2)).
+            checked(libc::setpgid(0, 0))?;
+            // As from a terminal: Rust's start-up ignores SIGPIPE, a shell in the
+            // background SIGINT, and posix_spawn 32, which the C library hides.
+            let default = [0u64; 4];
+            for signal in (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
+                let (call, old) = (libc::SYS_rt_sigaction, ptr::null_mut::<u64>());
+                checked(libc::syscall(call, signal, default.as_ptr(), old, 8))?;
+            }
+            checked(libc::dup2(streams[0], 1))?;
+            checked(libc::dup2(streams[1], 2))?;
+        }
+        self.hooks.iter().try_for_each(|hook| hook())
+    }
+}
+
+fn c_string(text: &OsStr) -> CString {
+    CString::new(text.as_bytes()).expect("no NUL")
+}
+
+/// A pipe with nobody at its reading end.
+pub fn broken_pipe() -> OwnedFd {
+    pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe").1
+}
+
+/// A socket with nobody at its other end.
+pub fn lonely_socket() -> OwnedFd {
+    std::os::unix::net::UnixStream::pair()
+        .expect("a socket")
+        .0
+        .into()
+}
+
+/// A pipe that is full, and its reading end, which nobody reads.
+pub fn full_pipe() -> (OwnedFd, OwnedFd) {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).expect("a pipe");
+    while nix::unistd::write(&write, &[b'.'; 4096]).is_ok() {}
+    fcntl(&write, FcntlArg::F_SETFL(OFlag::empty())).expect("make it block");
+    (read, write)
+}
+
+/// A device that takes nothing: ENOSPC.
+pub fn dev_full() -> OwnedFd {
+    let full = File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("/dev/full");
+    full.into()
+}
+
+/// Closes a descriptor in the child.
+pub fn close(fd: RawFd) -> impl Fn() -> io::Result<()> {
+    // SAFETY: whoever had it open is replaced by execve.
+    move || checked(unsafe { libc::close(fd) })
+}
+
+/// Has the child traced by the thread that starts it, from execve on.
+pub fn trace() -> io::Result<()> {
+    // SAFETY: a system call.
+    checked(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) })
+}
+
+/// Blocks every signal in the child.
+pub fn block_all_signals() -> io::Result<()> {
+    // SAFETY: a set that lives.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut set);
+        checked(libc::sigprocmask(libc::SIG_SETMASK, &set, ptr::null_mut()))
+    }
+}
+
+/// Ignores `signal` in the child.
+pub fn ignore(signal: i32) -> impl Fn() -> io::Result<()> {
+    // SAFETY: no handler.
+    move || checked(unsafe { libc::signal(signal, libc::SIG_IGN) } as i64)
+}
+
+/// Leaves a child of the program behind that is a zombie before it starts.
+pub fn leave_zombie() -> io::Result<()> {
+    // SAFETY: system calls only.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            libc::_exit(0);
+        }
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOWAIT;
+        checked(libc::waitid(libc::P_PID, pid as _, &mut info, options))
+    }
+}

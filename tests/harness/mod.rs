@@ -1,0 +1,31 @@
+//! What the tests have in common: pause started under hostile conditions, looked
+//! at from outside, and always with a limit.
+
+pub mod cgroup;
+pub mod launch;
+pub mod programs;
+pub mod running;
+
+use std::time::{Duration, Instant};
+
+/// The limit for a state that takes milliseconds to come.
+pub const LIMIT: Duration = Duration::from_secs(10);
+
+/// Polls `look` until it returns something, and panics with `what` at [`LIMIT`].
+#[track_caller]
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_at_most(LIMIT, what, look)
+}
+
+/// The same, with another limit.
+#[track_caller]
+pub fn until_at_most<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,286 @@
+//! A started program: what can be seen of it, and what can be done to it.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+use procfs_core::FromRead;
+use procfs_core::process::{Stat, Status};
+
+use super::launch::checked;
+use super::{LIMIT, until, until_at_most};
+
+/// A child of the test, killed and reaped when it goes out of scope.
+pub struct Running {
+    pid: i32,
+    streams: [Option<File>; 2],
+    ended: bool,
+}
+
+/// How a program ended, and what it wrote.
+#[derive(Debug, PartialEq)]
+pub struct Ended {
+    /// The exit status, or the number of the signal that killed it.
+    pub how: Result<i32, i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// What pause costs while it lives: all of it is counted, none of it timed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Switches to and from it, voluntary or not.
+    pub switches: u64,
+    /// Time on a CPU, in nanoseconds.
+    pub cpu: u64,
+}
+
+/// The status of a helper that could not enter the namespace.
+const NOT_ENTERED: i32 = 126;
+
+impl Running {
+    pub fn new(pid: i32, streams: [Option<File>; 2]) -> Self {
+        Self {
+            pid,
+            streams,
+            ended: false,
+        }
+    }
+
+    /// Its PID in the test's own namespace.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub fn status(&self) -> Status {
+        Status::from_file(format!("/proc/{}/status", self.pid)).expect("its status")
+    }
+
+    pub fn stat(&self) -> Stat {
+        Stat::from_file(format!("/proc/{}/stat", self.pid)).expect("its stat")
+    }
+
+    pub fn cost(&self) -> Cost {
+        let status = self.status();
+        let schedstat = fs::read_to_string(format!("/proc/{}/schedstat", self.pid));
+        let schedstat = schedstat.expect("CONFIG_SCHED_INFO");
+        let cpu = schedstat
+            .split(' ')
+            .next()
+            .and_then(|word| word.parse().ok());
+        Cost {
+            switches: status.voluntary_ctxt_switches.expect("Linux 2.6.23")
+                + status.nonvoluntary_ctxt_switches.expect("Linux 2.6.23"),
+            cpu: cpu.expect("nanoseconds"),
+        }
+    }
+
+    /// Waits until it sleeps in its last system call: pause, or ppoll where
+    /// there is none and under qemu.
+    #[track_caller]
+    pub fn ready(self) -> Self {
+        self.await_call(&[super::programs::SYS_SLEEP, libc::SYS_ppoll]);
+        self
+    }
+
+    /// Waits until it sleeps in one of `calls`.
+    #[track_caller]
+    pub fn await_call(&self, calls: &[i64]) {
+        let path = format!("/proc/{}/syscall", self.pid);
+        until("asleep in the system call", || {
+            // "running", or the number and six arguments; ESRCH once it ended.
+            let text = fs::read_to_string(&path).ok()?;
+            let call = text.split_whitespace().next()?.parse().ok()?;
+            calls.contains(&call).then_some(())
+        });
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a child that was not reaped yet.
+        checked(unsafe { libc::kill(self.pid, signal) }).expect("send a signal");
+    }
+
+    /// Waits until it is stopped.
+    #[track_caller]
+    pub fn stopped(&self) {
+        until("stopped", || {
+            (self.status().state.starts_with('T')).then_some(())
+        });
+    }
+
+    fn child_stats(&self) -> Vec<Stat> {
+        fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| Stat::from_file(entry.ok()?.path().join("stat")).ok())
+            .filter(|stat| stat.ppid == self.pid)
+            .collect()
+    }
+
+    /// The PIDs of its children, in the test's own namespace.
+    pub fn child_pids(&self) -> Vec<i32> {
+        self.child_stats().iter().map(|stat| stat.pid).collect()
+    }
+
+    /// How many children it has, and how many of them are zombies.
+    pub fn children(&self) -> (usize, usize) {
+        let stats = self.child_stats();
+        let zombies = stats.iter().filter(|stat| stat.state == 'Z').count();
+        (stats.len(), zombies)
+    }
+
+    /// Waits until it has no child left.
+    #[track_caller]
+    pub fn childless(&self) {
+        until("no child, living or dead", || {
+            (self.children().0 == 0).then_some(())
+        });
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub fn end(mut self) -> Ended {
+        let pid = Pid::from_raw(self.pid);
+        let status = until("ended", || match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => None,
+            Ok(status) => Some(status),
+            Err(error) => panic!("waitpid: {error}"),
+        });
+        self.ended = true;
+        let [stdout, stderr] = self.streams.each_mut().map(|stream| {
+            let mut text = String::new();
+            if let Some(file) = stream {
+                file.read_to_string(&mut text).expect("what it wrote");
+            }
+            text
+        });
+        let how = match status {
+            WaitStatus::Exited(_, status) => Ok(status),
+            WaitStatus::Signaled(_, signal, _) => Err(signal as i32),
+            other => panic!("not an end: {other:?}"),
+        };
+        Ended {
+            how,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// The number of the signal that kills it, which nix does not know for the
+    /// real-time ones.
+    #[track_caller]
+    pub fn killed_by(mut self) -> i32 {
+        let mut status = 0;
+        until("killed", || {
+            // SAFETY: a child that was not reaped yet, and an integer that lives.
+            let pid = unsafe { libc::waitpid(self.pid, &mut status, libc::WNOHANG) };
+            (pid == self.pid).then_some(())
+        });
+        self.ended = true;
+        assert!(
+            libc::WIFSIGNALED(status),
+            "not killed by a signal: {status:#x}"
+        );
+        libc::WTERMSIG(status)
+    }
+
+    /// Whether it still lives, and is no zombie.
+    pub fn lives(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let pid = Id::Pid(Pid::from_raw(self.pid));
+        matches!(waitid(pid, flags), Ok(WaitStatus::StillAlive))
+    }
+
+    /// Runs `work` in a process inside the program's PID namespace, and waits for
+    /// it to end. `work` makes system calls only; its exit status must be 0.
+    #[track_caller]
+    pub fn inside(&self, work: impl Fn() -> i32) {
+        let status = self.status_of(work);
+        assert_eq!(
+            status, 0,
+            "the work inside failed ({NOT_ENTERED}: could not enter)"
+        );
+    }
+
+    /// As [`Running::inside`], for work that may end the program: the kernel then
+    /// kills all that is in its namespace.
+    #[track_caller]
+    pub fn inside_to_the_end(&self, work: impl Fn() -> i32) {
+        let status = self.status_of(work);
+        assert!(
+            [0, 128 + libc::SIGKILL].contains(&status),
+            "the work inside failed: {status}"
+        );
+    }
+
+    /// The exit status of `work`, as a shell would give it.
+    #[track_caller]
+    fn status_of(&self, work: impl Fn() -> i32) -> i32 {
+        // SAFETY: the children make system calls only.
+        let helper = unsafe { libc::fork() };
+        checked(helper).expect("fork");
+        if helper == 0 {
+            // SAFETY: as above.
+            unsafe { libc::_exit(enter(self.pid).map_or(NOT_ENTERED, |()| in_child(&work))) }
+        }
+        let mut status = 0;
+        until_at_most(LIMIT * 10, "the work inside is done", || {
+            // SAFETY: a child, and an integer that lives.
+            let pid = unsafe { libc::waitpid(helper, &mut status, libc::WNOHANG) };
+            (pid == helper).then_some(())
+        });
+        libc::WEXITSTATUS(status)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            let pid = Pid::from_raw(self.pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            // A traced or stopped child reports more than its end.
+            while let Ok(status) = waitpid(pid, None) {
+                if matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// The children of the caller are born into the PID namespace of `pid`; without
+/// root, into its user namespace as well. The caller loses its descriptors: they
+/// are copies of those of all tests that run now, who would wait for their end.
+fn enter(pid: i32) -> io::Result<()> {
+    // SAFETY: system calls only.
+    unsafe {
+        checked(libc::close_range(3, u32::MAX, 0))?;
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32;
+        checked(fd)?;
+        let user = if libc::geteuid() == 0 {
+            0
+        } else {
+            libc::CLONE_NEWUSER
+        };
+        checked(libc::setns(fd, libc::CLONE_NEWPID | user))
+    }
+}
+
+/// Runs `work` in a child, and returns its exit status or that of a shell.
+fn in_child(work: &impl Fn() -> i32) -> i32 {
+    // SAFETY: the child makes system calls only.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            libc::_exit(work());
+        }
+        let mut status = 0;
+        if libc::waitpid(pid, &mut status, 0) != pid {
+            return 125;
+        }
+        match libc::WIFEXITED(status) {
+            true => libc::WEXITSTATUS(status),
+            false => 128 + libc::WTERMSIG(status),
+        }
+    }
+}

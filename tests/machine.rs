@@ -1,0 +1,113 @@
+//! A real machine of each architecture: Debian's kernel under qemu-system, with
+//! pause as PID 1 of all of it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::harness::programs::{dist, root};
+
+/// `/init`: starts the checks in the background and becomes pause. They wait until
+/// no orphan is left, zombies included, and end with SIGTERM, after which the
+/// kernel panics, as it has lost its init, and says with which status.
+const INIT: &str = r#"#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t devtmpfs dev /dev
+exec </dev/null >/dev/console 2>&1
+switches() { awk '/ctxt_switches/ { n += $2 } END { print n }' /proc/1/status; }
+# These checks are a child of PID 1 too.
+orphans() { echo $(($(grep -ls '^PPid:.1$' /proc/[0-9]*/status | wc -l) - 1)); }
+(
+    until [ "$(cut -d' ' -f3 /proc/1/stat)$(cat /proc/1/comm)" = Spause ]; do sleep 0.1; done
+    before=$(switches)
+    for i in $(seq 200); do (sleep 5 &); done
+    echo "orphans: $(orphans)"
+    until [ "$(orphans)" = 0 ]; do sleep 0.1; done
+    echo "woken: $(($(switches) - before))"
+    kill -TERM 1
+) &
+exec /pause
+"#;
+
+/// Boots `architecture` and returns what its console showed.
+fn boot(architecture: &str, emulator: &str, options: &[&str], console: &str) -> String {
+    let machine = root().join("target/machine").join(architecture);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("machine")
+        .join(architecture);
+    let _ = fs::remove_dir_all(&folder);
+    for name in ["root/bin", "root/proc", "root/dev"] {
+        fs::create_dir_all(folder.join(name)).expect("a folder");
+    }
+    let root = folder.join("root");
+    let copy = |from: &Path, to: &str| {
+        fs::copy(from, root.join(to))
+            .unwrap_or_else(|error| panic!("{}: {error}: run scripts/setup", from.display()));
+    };
+    copy(&machine.join("busybox"), "bin/busybox");
+    copy(&dist(architecture), "pause");
+    fs::write(root.join("init"), INIT).expect("init");
+    let initramfs = folder.join("initramfs");
+    let pack = "chmod 755 init bin/busybox && find . | cpio --quiet -o -H newc";
+    let packed = Command::new("sh")
+        .args(["-c", pack])
+        .current_dir(&root)
+        .stdout(File::create(&initramfs).expect("the archive"))
+        .status();
+    assert!(packed.expect("sh").success(), "cpio: run scripts/setup");
+
+    // The limit is that of the machine, at 20 times what it takes.
+    let output = Command::new("timeout")
+        .args([
+            "--kill-after=5",
+            "200",
+            emulator,
+            "-m",
+            "512",
+            "-no-reboot",
+            "-nographic",
+        ])
+        .args(options)
+        .arg("-kernel")
+        .arg(machine.join("vmlinuz"))
+        .arg("-initrd")
+        .arg(&initramfs)
+        .args(["-append", &format!("console={console} panic=-1 quiet")])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{emulator}: {error}: run scripts/setup"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    std::io::stderr().write_all(&output.stderr).expect("stderr");
+    text
+}
+
+/// Checks what the console showed.
+#[track_caller]
+fn holds(console: &str) {
+    for line in [
+        "orphans: 200",
+        "woken: 0",
+        "Shutting down, got signal: Terminated",
+        "Attempted to kill init! exitcode=0x00000000",
+    ] {
+        assert!(console.contains(line), "no '{line}' in:\n{console}");
+    }
+    assert!(!console.contains("Warning: pause should"), "{console}");
+}
+
+#[test]
+#[ntest::timeout(240_000)]
+#[ignore = "needs scripts/test"]
+fn amd64_as_the_init_of_a_machine() {
+    holds(&boot("amd64", "qemu-system-x86_64", &[], "ttyS0"));
+}
+
+#[test]
+#[ntest::timeout(240_000)]
+#[ignore = "needs scripts/test"]
+fn arm64_as_the_init_of_a_machine() {
+    let options = ["-machine", "virt", "-cpu", "cortex-a53"];
+    holds(&boot("arm64", "qemu-system-aarch64", &options, "ttyAMA0"));
+}

@@ -1,0 +1,197 @@
+//! Row 6: children and orphans leave the process table without waking pause.
+
+use crate::harness::cgroup::Cgroup;
+use crate::harness::programs::pause;
+use crate::harness::running::Running;
+use crate::signals::freeze;
+
+/// Has `count` processes lose their parent and then end, each first an orphan of
+/// pause's, alive.
+#[track_caller]
+pub fn orphans(running: &Running, count: usize) {
+    running.inside(move || {
+        (0..count).for_each(|_| in_child(|| in_orphan(|| ())));
+        0
+    });
+}
+
+everywhere! {
+    fn reaps_one_orphan(pause) {
+        let running = pause().init().start().ready();
+        orphans(&running, 1);
+        running.childless();
+    }
+
+    /// All are there before the first of them ends.
+    fn reaps_200_orphans_at_once(pause) {
+        let running = pause().init().start().ready();
+        running.inside(|| {
+            (0..200).for_each(|_| in_child(|| in_orphan(sleep)));
+            0
+        });
+        let orphans = running.child_pids();
+        assert_eq!(orphans.len(), 200);
+        for pid in orphans {
+            // SAFETY: a child of pause's that does nothing but sleep.
+            unsafe { libc::kill(pid, libc::SIGTERM) };
+        }
+        running.childless();
+    }
+
+    fn reaps_a_child_that_a_signal_killed(pause) {
+        let running = pause().init().start().ready();
+        running.inside(|| {
+            in_child(|| in_orphan(kill_self));
+            0
+        });
+        running.childless();
+    }
+
+    /// The orphan's own child becomes an orphan in its turn.
+    fn reaps_grandchildren(pause) {
+        let running = pause().init().start().ready();
+        running.inside(|| {
+            in_child(|| in_orphan(|| in_orphan(|| in_orphan(|| ()))));
+            0
+        });
+        running.childless();
+    }
+
+    /// They are zombies of their parent's when it ends.
+    fn reaps_orphans_that_arrive_dead(pause) {
+        let running = pause().init().start().ready();
+        running.inside(|| {
+            in_child(|| (0..200).for_each(|_| zombie()));
+            0
+        });
+        running.childless();
+    }
+
+    fn leaves_no_zombie_while_it_is_stopped(pause) {
+        let running = pause().init().start().ready();
+        running.signal(libc::SIGSTOP);
+        running.stopped();
+        orphans(&running, 100);
+        running.inside(|| {
+            in_child(|| (0..100).for_each(|_| zombie()));
+            0
+        });
+        running.childless();
+        assert_eq!(running.status().state.chars().next(), Some('T'));
+    }
+}
+
+limited! {
+    fn reaps_10000_orphans_in_a_row_without_waking() {
+        let running = pause().init().start().ready();
+        let before = running.cost();
+        orphans(&running, 10_000);
+        running.childless();
+        assert_eq!(running.cost(), before);
+    }
+
+    /// The negative control: what waits for its children does leave zombies, and
+    /// these tests see them.
+    fn a_stopped_parent_with_a_handler_leaves_zombies() {
+        let shell = std::path::Path::new("/bin/sh");
+        let launch = crate::harness::launch::Launch::new(shell);
+        // A shell that has something left to do does not exec it.
+        let script = "trap : CHLD; while :; do read x; done; :";
+        let running = launch.argv(&["sh", "-c", script]).before(endless_input).init().start();
+        running.await_call(&[libc::SYS_read]);
+        running.signal(libc::SIGSTOP);
+        running.stopped();
+        orphans(&running, 10);
+        crate::harness::until("10 zombies", || (running.children() == (10, 10)).then_some(()));
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn leaves_no_zombie_while_it_is_frozen() {
+        let running = pause().init().start().ready();
+        let group = Cgroup::new("freezer");
+        group.add(running.pid());
+        freeze(&group, true);
+        let before = running.cost();
+        orphans(&running, 1000);
+        running.childless();
+        assert_eq!(running.cost(), before);
+        freeze(&group, false);
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn leaves_no_zombie_with_the_least_cpu_there_is() {
+        let running = pause().init().start().ready();
+        let group = Cgroup::new("cpu");
+        // 1 ms in 1 s, in microseconds: the kernel's limits for both.
+        match group.unified {
+            true => group.set("cpu.max", "1000 1000000"),
+            false => {
+                group.set("cpu.cfs_period_us", "1000000");
+                group.set("cpu.cfs_quota_us", "1000");
+            }
+        }
+        group.add(running.pid());
+        let before = running.cost();
+        orphans(&running, 1000);
+        running.childless();
+        assert_eq!(running.cost(), before);
+    }
+}
+
+/// A pipe for standard input whose other end stays open in the child itself.
+fn endless_input() -> std::io::Result<()> {
+    let mut ends = [0; 2];
+    // SAFETY: system calls, and two integers that live.
+    unsafe {
+        crate::harness::launch::checked(libc::pipe(ends.as_mut_ptr()))?;
+        crate::harness::launch::checked(libc::dup2(ends[0], 0))
+    }
+}
+
+// What runs inside the namespace: forks of the test, so system calls only.
+
+/// Runs `work` in a child and waits for it.
+fn in_child(work: impl FnOnce()) {
+    // SAFETY: the child makes system calls only.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            work();
+            libc::_exit(0);
+        }
+        libc::waitpid(pid, std::ptr::null_mut(), 0);
+    }
+}
+
+/// Runs `work` in a child that is not waited for, once its parent is pause.
+fn in_orphan(work: impl FnOnce()) {
+    // SAFETY: the child makes system calls only.
+    unsafe {
+        let parent = libc::getpid();
+        if libc::fork() == 0 {
+            while libc::getppid() == parent {
+                libc::sched_yield();
+            }
+            work();
+            libc::_exit(0);
+        }
+    }
+}
+
+/// Leaves a child that is a zombie.
+fn zombie() {
+    if crate::harness::launch::leave_zombie().is_err() {
+        // SAFETY: the test sees the status.
+        unsafe { libc::_exit(1) }
+    }
+}
+
+fn kill_self() {
+    // SAFETY: a system call.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+}
+
+fn sleep() {
+    // SAFETY: a system call; a signal ends the process.
+    unsafe { libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0) };
+}

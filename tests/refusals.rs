@@ -1,0 +1,83 @@
+//! Rows 10 and 11, and the rest of what a seccomp filter can refuse.
+
+use libc::{EINVAL, EPERM, SIGCHLD, SIGINT, SIGTERM};
+use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+
+use crate::harness::launch::{Launch, broken_pipe, close, dev_full, full_pipe};
+use crate::harness::programs::{SYS_SLEEP, pause};
+
+/// pause as PID 1, with `call` refused.
+fn without(call: i64) -> Launch {
+    let refusal = SeccompAction::Errno(EPERM as u32);
+    pause().init().seccomp(refusal, vec![(call, vec![])])
+}
+
+/// Asserts that it pauses nonetheless, and what it writes from start to SIGTERM.
+#[track_caller]
+fn pauses(launch: Launch, stderr: &str) {
+    let running = launch.start().ready();
+    running.signal(SIGTERM);
+    let ended = running.end();
+    assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), stderr));
+}
+
+const TERMINATED: &str = "Shutting down, got signal: Terminated\n";
+const ERROR: &str = "Error: infinite loop terminated\n";
+
+limited! {
+    fn ends_with_1_2_or_3_without_a_handler() {
+        for (signal, status) in [(SIGINT, 1), (SIGTERM, 2), (SIGCHLD, 3)] {
+            let (length, equal) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
+            let condition = SeccompCondition::new(0, length, equal, signal as u64);
+            let rule = SeccompRule::new(vec![condition.expect("a condition")]).expect("a rule");
+            let refusal = SeccompAction::Errno(EINVAL as u32);
+            let calls = vec![(libc::SYS_rt_sigaction, vec![rule])];
+            let ended = pause().init().seccomp(refusal, calls).start().end();
+            assert_eq!((ended.how, ended.stderr.as_str()), (Ok(status), ""));
+        }
+    }
+
+    fn ends_with_1_without_any_handler() {
+        assert_eq!(without(libc::SYS_rt_sigaction).start().end().how, Ok(1));
+    }
+
+    fn ends_with_42_when_it_may_not_sleep() {
+        let ended = without(SYS_SLEEP).start().end();
+        assert_eq!((ended.how, ended.stderr.as_str()), (Ok(42), ERROR));
+    }
+
+    fn ends_with_42_when_it_may_not_sleep_whatever_standard_error_is() {
+        let (_unread, full) = full_pipe();
+        for launch in [
+            without(SYS_SLEEP).before(close(2)),
+            without(SYS_SLEEP).stream(2, dev_full()),
+            without(SYS_SLEEP).stream(2, broken_pipe()),
+            without(SYS_SLEEP).stream(2, full),
+        ] {
+            assert_eq!(launch.start().end().how, Ok(42));
+        }
+    }
+
+    fn pauses_without_wait4() {
+        pauses(without(libc::SYS_wait4), TERMINATED);
+    }
+
+    fn pauses_without_rt_sigprocmask() {
+        pauses(without(libc::SYS_rt_sigprocmask), TERMINATED);
+    }
+
+    /// An error is not 1: it cannot know.
+    fn pauses_without_getpid() {
+        let warning = "Warning: pause should be the first process\n";
+        pauses(without(libc::SYS_getpid), &format!("{warning}{TERMINATED}"));
+    }
+
+    fn pauses_without_write() {
+        pauses(without(libc::SYS_write), "");
+    }
+
+    #[cfg_attr(target_arch = "aarch64", ignore = "ppoll is what it sleeps in")]
+    fn pauses_without_ppoll() {
+        pauses(without(libc::SYS_ppoll), TERMINATED);
+    }
+}

@@ -1,0 +1,159 @@
+//! Rows 8 and 9: every signal there is; stops, tracers and the freezer.
+
+use libc::{
+    SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG,
+    SIGWINCH,
+};
+use nix::sys::ptrace;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use crate::harness::cgroup::Cgroup;
+use crate::harness::programs::pause;
+use crate::harness::running::Running;
+use crate::harness::until;
+
+const LAST: i32 = 64;
+
+/// Asserts that it still pauses, and that SIGTERM still ends it.
+#[track_caller]
+fn pauses(running: Running) {
+    let running = running.ready();
+    assert!(running.lives());
+    running.signal(SIGTERM);
+    assert_eq!(running.end().how, Ok(0));
+}
+
+fn init() -> Running {
+    pause().init().start().ready()
+}
+
+everywhere! {
+    fn goes_on_after_a_stop(pause) {
+        let running = pause().init().start().ready();
+        for _ in 0..3 {
+            running.signal(SIGSTOP);
+            running.stopped();
+            running.signal(SIGCONT);
+            running.await_call(&[crate::harness::programs::SYS_SLEEP, libc::SYS_ppoll]);
+        }
+        pauses(running);
+    }
+
+    fn sigterm_while_stopped_ends_it_once_continued(pause) {
+        let running = pause().init().start().ready();
+        running.signal(SIGSTOP);
+        running.stopped();
+        running.signal(SIGTERM);
+        running.signal(SIGCONT);
+        assert_eq!(running.end().how, Ok(0));
+    }
+}
+
+limited! {
+    /// signal(7), and sig_task_ignored in the kernel: an init without a handler
+    /// for it gets no signal but SIGKILL and SIGSTOP from an outer namespace.
+    fn every_signal_from_outside_as_the_first_process() {
+        for signal in 1..=LAST {
+            let running = init();
+            running.signal(signal);
+            match signal {
+                SIGINT | SIGTERM => assert_eq!(running.end().how, Ok(0), "signal {signal}"),
+                SIGKILL => assert_eq!(running.end().how, Err(SIGKILL)),
+                SIGSTOP => {
+                    running.stopped();
+                    running.signal(SIGCONT);
+                    pauses(running);
+                }
+                _ => pauses(running),
+            }
+        }
+    }
+
+    /// From within, not even those two.
+    fn every_signal_from_inside_as_the_first_process() {
+        for signal in 1..=LAST {
+            let running = init();
+            // SAFETY: a system call; the C library hides two signals of its own.
+            running.inside_to_the_end(move || unsafe { libc::syscall(libc::SYS_kill, 1, signal) as i32 });
+            match signal {
+                SIGINT | SIGTERM => assert_eq!(running.end().how, Ok(0), "signal {signal}"),
+                _ => pauses(running),
+            }
+        }
+    }
+
+    /// The default dispositions of signal(7).
+    fn every_signal_elsewhere() {
+        for signal in 1..=LAST {
+            let running = pause().start().ready();
+            running.signal(signal);
+            match signal {
+                SIGINT | SIGTERM => assert_eq!(running.end().how, Ok(0), "signal {signal}"),
+                SIGCHLD | SIGCONT | SIGURG | SIGWINCH => pauses(running),
+                SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU => {
+                    running.stopped();
+                    running.signal(SIGCONT);
+                    pauses(running);
+                }
+                _ => assert_eq!(running.killed_by(), signal),
+            }
+        }
+    }
+
+    /// An ignored signal does not even wake it.
+    fn no_signal_without_a_handler_wakes_it() {
+        let running = init();
+        let before = running.cost();
+        for signal in 1..=LAST {
+            if ![SIGINT, SIGTERM, SIGKILL, SIGSTOP].contains(&signal) {
+                running.signal(signal);
+            }
+        }
+        assert_eq!(running.cost(), before);
+    }
+
+    fn goes_on_after_a_debugger() {
+        let running = init();
+        let pid = Pid::from_raw(running.pid());
+        for _ in 0..3 {
+            ptrace::attach(pid).expect("attach");
+            waitpid(pid, None).expect("its stop");
+            ptrace::detach(pid, None).expect("detach");
+        }
+        pauses(running);
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn goes_on_after_the_freezer() {
+        let running = init();
+        let group = Cgroup::new("freezer");
+        group.add(running.pid());
+        for _ in 0..3 {
+            freeze(&group, true);
+            freeze(&group, false);
+        }
+        pauses(running);
+    }
+}
+
+/// Freezes or thaws what is in `group`, and waits until it is.
+#[track_caller]
+pub fn freeze(group: &Cgroup, frozen: bool) {
+    let (file, states, event) = match group.unified {
+        true => ("cgroup.freeze", ["0", "1"], "cgroup.events"),
+        false => ("freezer.state", ["THAWED", "FROZEN"], "freezer.state"),
+    };
+    group.set(file, states[frozen as usize]);
+    let wanted = match group.unified {
+        true => format!("frozen {}", frozen as u8),
+        false => states[frozen as usize].to_string(),
+    };
+    until("frozen or thawed", || {
+        group
+            .get(event)
+            .lines()
+            .any(|line| line == wanted)
+            .then_some(())
+    });
+}

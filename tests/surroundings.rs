@@ -1,0 +1,118 @@
+//! What pause does not need: files, privileges, limits, descriptors.
+
+use std::ffi::CString;
+use std::fs;
+use std::path::Path;
+use std::ptr::null;
+
+use libc::SIGTERM;
+
+use crate::harness::launch::{Launch, checked};
+use crate::harness::programs::{host, pause};
+use crate::reaping::orphans;
+
+/// Asserts that it pauses, reaps and ends as anywhere.
+#[track_caller]
+fn pauses(launch: Launch) {
+    let running = launch.init().start().ready();
+    orphans(&running, 10);
+    running.childless();
+    running.signal(SIGTERM);
+    let ended = running.end();
+    assert_eq!(ended.how, Ok(0));
+    assert_eq!(ended.stderr, "Shutting down, got signal: Terminated\n");
+}
+
+limited! {
+    fn needs_no_descriptor() {
+        // SAFETY: a system call.
+        let launch = pause().before(|| checked(unsafe { libc::close_range(3, u32::MAX, 4) }));
+        let running = launch.before(|| (0..3).try_for_each(close)).init().start().ready();
+        running.signal(SIGTERM);
+        assert_eq!(running.end().how, Ok(0));
+    }
+
+    /// All but three: without RLIMIT_AS the kernel starts no program, without
+    /// RLIMIT_STACK it delivers no signal, and without RLIMIT_CPU it kills whatever
+    /// runs at the next tick of its clock.
+    fn needs_no_resources() {
+        let running = pause().before(no_more_than_nothing).init().start().ready();
+        running.signal(SIGTERM);
+        let ended = running.end();
+        assert_eq!(ended.how, Ok(0));
+        assert_eq!(ended.stderr, "Shutting down, got signal: Terminated\n");
+
+        let ended = pause().argument("-v").before(no_more_than_nothing).start().end();
+        assert_eq!((ended.how, ended.stdout.is_empty()), (Ok(0), false));
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn needs_no_proc_and_no_writable_root() {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("root");
+        fs::create_dir_all(&root).expect("an empty root");
+        fs::copy(host(), root.join("pause")).expect("pause in it");
+        pauses(Launch::new(Path::new("/pause")).before(read_only_root(&root)));
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn needs_no_user_and_no_capability() {
+        pauses(pause().before(|| nobody(65535)));
+    }
+
+    /// `kubeadm upgrade` does so.
+    #[ignore = "needs scripts/test"]
+    fn prints_its_version_as_any_user() {
+        let ended = pause().argument("-v").before(|| nobody(999)).init().start().end();
+        assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), ""));
+        assert_eq!(ended.stdout, concat!("pause ", env!("CARGO_PKG_VERSION"), "\n"));
+    }
+}
+
+fn close(fd: i32) -> std::io::Result<()> {
+    // SAFETY: whoever had it open is replaced by execve.
+    checked(unsafe { libc::close(fd) })
+}
+
+/// Takes the child's resources away, soft and hard limit.
+fn no_more_than_nothing() -> std::io::Result<()> {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    (0..16)
+        .filter(|resource| {
+            ![libc::RLIMIT_AS, libc::RLIMIT_CPU, libc::RLIMIT_STACK].contains(resource)
+        })
+        // SAFETY: a limit that lives.
+        .try_for_each(|resource| checked(unsafe { libc::setrlimit(resource, &none) }))
+}
+
+/// Makes `path`, read-only, the root of a mount namespace of the child's own.
+fn read_only_root(path: &Path) -> impl Fn() -> std::io::Result<()> + use<> {
+    let path = CString::new(path.to_str().expect("UTF-8")).expect("no NUL");
+    move || {
+        let (path, none) = (path.as_ptr(), null());
+        // SAFETY: strings that live.
+        unsafe {
+            checked(libc::unshare(libc::CLONE_NEWNS))?;
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            checked(libc::mount(none, c"/".as_ptr(), none, private, null()))?;
+            checked(libc::mount(path, path, none, libc::MS_BIND, null()))?;
+            let read_only = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY;
+            checked(libc::mount(none, path, none, read_only, null()))?;
+            checked(libc::chroot(path))?;
+            checked(libc::chdir(c"/".as_ptr()))
+        }
+    }
+}
+
+/// Becomes a user without a name, a group or a capability.
+fn nobody(id: u32) -> std::io::Result<()> {
+    // SAFETY: system calls only; leaving uid 0 drops the capabilities.
+    unsafe {
+        checked(libc::setgroups(0, null()))?;
+        checked(libc::setresgid(id, id, id))?;
+        checked(libc::setresuid(id, id, id))?;
+        checked(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    }
+}

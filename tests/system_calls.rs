@@ -1,0 +1,102 @@
+//! The exact system calls of a whole life, and that it needs no other.
+
+use libc::{
+    SIGTERM, SYS_exit_group, SYS_getpid, SYS_ppoll, SYS_rt_sigaction, SYS_rt_sigprocmask,
+    SYS_wait4, SYS_write,
+};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::harness::launch::{Launch, checked, trace};
+use crate::harness::programs::{SYS_SLEEP, pause};
+use crate::harness::running::Ended;
+use crate::reaping::orphans;
+
+/// From the start to the sleep, without a child and as PID 1.
+const START: [i64; 7] = [
+    SYS_rt_sigaction,
+    SYS_rt_sigaction,
+    SYS_rt_sigaction,
+    SYS_rt_sigprocmask,
+    SYS_wait4,
+    SYS_getpid,
+    SYS_SLEEP,
+];
+/// What the handler adds.
+const END: [i64; 3] = [SYS_ppoll, SYS_write, SYS_exit_group];
+
+/// Traces it from the start to its end, with SIGTERM once it sleeps if `term`.
+#[track_caller]
+fn calls(launch: Launch, term: bool) -> Vec<i64> {
+    let running = launch.before(trace).start();
+    let pid = Pid::from_raw(running.pid());
+    waitpid(pid, None).expect("its stop at execve");
+    ptrace::setoptions(
+        pid,
+        Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL,
+    )
+    .expect("options");
+    let (mut calls, mut deliver) = (Vec::new(), None::<Signal>);
+    loop {
+        ptrace::syscall(pid, deliver.take()).expect("go on to the next stop");
+        match waitpid(pid, None).expect("its next stop") {
+            WaitStatus::PtraceSyscall(_) => {
+                let info = syscall_info(running.pid());
+                if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
+                    // SAFETY: the member that goes with the op.
+                    calls.push(unsafe { info.u.entry.nr } as i64);
+                    if term && calls.last() == Some(&SYS_SLEEP) && calls.len() == START.len() {
+                        orphans(&running, 10);
+                        running.signal(SIGTERM);
+                    }
+                }
+            }
+            WaitStatus::Stopped(_, signal) => deliver = Some(signal),
+            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return calls,
+            other => panic!("{other:?}"),
+        }
+        assert!(calls.len() < 100, "{calls:?}");
+    }
+}
+
+/// PTRACE_GET_SYSCALL_INFO, of Linux 5.3; that of nix 0.30 returns garbage.
+fn syscall_info(pid: i32) -> libc::ptrace_syscall_info {
+    let size = size_of::<libc::ptrace_syscall_info>();
+    // SAFETY: all zeros are one, and it lives.
+    unsafe {
+        let mut info = std::mem::zeroed();
+        let request = libc::PTRACE_GET_SYSCALL_INFO;
+        checked(libc::ptrace(request, pid, size, &raw mut info)).expect("a traced process");
+        info
+    }
+}
+
+limited! {
+    fn makes_just_these_system_calls_in_a_whole_life() {
+        assert_eq!(calls(pause().init(), true), [&START[..], &END].concat());
+    }
+
+    fn makes_just_these_system_calls_for_its_version() {
+        let launch = pause().argument("-v").init();
+        assert_eq!(calls(launch, false), [SYS_ppoll, SYS_write, SYS_exit_group]);
+    }
+
+    fn needs_no_other_system_call() {
+        let running = pause().init().only(&[&START[..], &END].concat()).start().ready();
+        orphans(&running, 100);
+        running.childless();
+        running.signal(SIGTERM);
+        let stderr = "Shutting down, got signal: Terminated\n".to_string();
+        assert_eq!(running.end(), Ended { how: Ok(0), stdout: String::new(), stderr });
+    }
+
+    /// The negative control: the filter of the test above does kill.
+    fn one_system_call_less_kills_it() {
+        let calls = [&START[..], &END[..2]].concat();
+        let running = pause().init().only(&calls).start().ready();
+        running.signal(SIGTERM);
+        assert_eq!(running.end().how, Err(libc::SIGSYS));
+    }
+}
