@@ -47,6 +47,7 @@ mod building;
 mod cost;
 mod ending;
 mod machine;
+mod pod;
 mod reaping;
 mod refusals;
 mod shape;

@@ -1,0 +1,212 @@
+//! `scripts/pod`, as a person runs it: every step, `--keep`, Ctrl-C, bad input.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::harness::programs::{HOST, dist, root};
+use crate::harness::until;
+
+/// The user that has nothing.
+const NOBODY: u32 = 65534;
+
+/// A run of `scripts/pod` with a folder for temporary files of its own.
+struct Pod {
+    temporary: PathBuf,
+    command: Command,
+}
+
+impl Pod {
+    fn new(name: &str, user: u32) -> Self {
+        let temporary = std::env::temp_dir().join(format!("pause-{}-{name}", std::process::id()));
+        fs::create_dir(&temporary).expect("a folder");
+        std::os::unix::fs::chown(&temporary, Some(user), Some(user)).expect("chown");
+        let mut command = Command::new(root().join("scripts/pod"));
+        command
+            .arg("--pause")
+            .arg(dist(HOST))
+            .env("TMPDIR", &temporary)
+            .stdin(Stdio::null());
+        if user != 0 {
+            command.uid(user).gid(user);
+        }
+        Self { temporary, command }
+    }
+
+    fn run(&mut self) -> Output {
+        self.command.output().expect("scripts/pod")
+    }
+
+    /// Nothing in its folder, and no process that names it.
+    #[track_caller]
+    fn left_nothing(&self) {
+        until("no file and no process is left", || {
+            let files = fs::read_dir(&self.temporary).expect("its folder").count();
+            (files == 0 && self.processes().is_empty()).then_some(())
+        });
+    }
+
+    /// The PIDs of what has its folder in its command line or environment.
+    fn processes(&self) -> Vec<i32> {
+        let name = self.temporary.to_str().expect("UTF-8").as_bytes();
+        let names = |path: &Path, file| {
+            let text = fs::read(path.join(file)).unwrap_or_default();
+            text.windows(name.len()).any(|window| window == name)
+        };
+        fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                let pid = path.file_name()?.to_str()?.parse().ok()?;
+                (names(&path, "cmdline") || names(&path, "environ")).then_some(pid)
+            })
+            .collect()
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            // SAFETY: a process of this run.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        let _ = fs::remove_dir_all(&self.temporary);
+    }
+}
+
+/// Asserts that every step held.
+#[track_caller]
+fn held(output: &Output) {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert_eq!(stderr, "");
+    let steps: String = stdout
+        .lines()
+        .filter_map(|line| line.split_once(". "))
+        .map(|s| s.0)
+        .collect();
+    assert_eq!(steps, "123456", "{stdout}");
+    for seen in [
+        "1 /pause",
+        "application 1",
+        "woken 0 times",
+        "application 2",
+        "exited with 0",
+    ] {
+        assert!(stdout.contains(seen), "no '{seen}' in:\n{stdout}");
+    }
+}
+
+/// Asserts that it ended with one line on standard error, and that this has `text`.
+#[track_caller]
+fn refused(output: &Output, text: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.lines().count() == 1 && stderr.contains(text),
+        "{stderr}"
+    );
+}
+
+/// Waits for the line of `step`, and returns it.
+fn line_of(step: usize, child: &mut Child) -> String {
+    let stdout = BufReader::new(child.stdout.as_mut().expect("a pipe"));
+    let mut lines = stdout.lines().map_while(Result::ok);
+    lines
+        .find(|line| line.starts_with(&format!("{step}. ")))
+        .expect("the step")
+}
+
+limited! {
+    #[ignore = "needs scripts/test"]
+    fn runs_a_pod_as_root() {
+        let mut pod = Pod::new("root", 0);
+        held(&pod.run());
+        pod.left_nothing();
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn runs_a_pod_as_anybody() {
+        let mut pod = Pod::new("nobody", NOBODY);
+        held(&pod.run());
+        pod.left_nothing();
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn keeps_a_pod_until_it_is_stopped() {
+        let mut pod = Pod::new("keep", NOBODY);
+        let output = pod.command.arg("--keep").output().expect("scripts/pod");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let (_, rest) = stdout.split_once("To enter it: ").expect("how to enter it");
+        let (enter, stop) = rest.split_once("; to stop it: ").expect("how to stop it");
+        let shell = |command: &str| {
+            let command = Command::new("sh").args(["-c", command]).uid(NOBODY).gid(NOBODY).output();
+            String::from_utf8_lossy(&command.expect("sh").stdout).into_owned()
+        };
+        assert_eq!(shell(&format!("{enter} curl -s http://127.0.0.1/")), "application 2\n");
+        shell(stop);
+        pod.left_nothing();
+    }
+
+    /// After each step, and before the first.
+    #[ignore = "needs scripts/test"]
+    fn ctrl_c_leaves_nothing() {
+        for step in 0..=5 {
+            let mut pod = Pod::new(&format!("ctrl-c-{step}"), NOBODY);
+            let mut child = pod.command.process_group(0).stdout(Stdio::piped()).spawn().expect("it");
+            match step {
+                0 => std::thread::sleep(Duration::from_millis(100)),
+                _ => drop(line_of(step, &mut child)),
+            }
+            // SAFETY: a process group of the test's own.
+            unsafe { libc::kill(-(child.id() as i32), libc::SIGINT) };
+            let status = child.wait().expect("its end");
+            assert!([Some(130), None].contains(&status.code()), "{step}: {status}");
+            pod.left_nothing();
+        }
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn refuses_what_it_does_not_know() {
+        let mut pod = Pod::new("flag", 0);
+        refused(&pod.command.arg("--frob").output().expect("scripts/pod"), "unknown argument '--frob'");
+        pod.left_nothing();
+        let mut pod = Pod::new("file", 0);
+        refused(&pod.command.args(["--pause", "/none"]).output().expect("scripts/pod"), "'/none'");
+        pod.left_nothing();
+    }
+
+    /// The line is the command that mends it.
+    #[ignore = "needs scripts/test"]
+    fn names_the_package_that_is_missing() {
+        let mut pod = Pod::new("missing", NOBODY);
+        let stub = pod.temporary.join("bin");
+        fs::create_dir(&stub).expect("a folder");
+        let script = "#!/bin/sh\n[ \"$4\" = nginx-light ] || echo installed\n";
+        fs::write(stub.join("dpkg-query"), script).expect("a stub");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(stub.join("dpkg-query"), mode).expect("chmod");
+        let path = format!("{}:{}", stub.display(), std::env::var("PATH").expect("PATH"));
+        let output = pod.command.env("PATH", path).output().expect("scripts/pod");
+        refused(&output, "--no-install-recommends nginx-light");
+    }
+
+    /// The limit of a user namespace around it stands for that of the machine.
+    #[ignore = "needs scripts/test"]
+    fn says_when_user_namespaces_are_forbidden() {
+        let pod = Pod::new("forbidden", NOBODY);
+        let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"";
+        let output = Command::new("unshare")
+            .args(["--user", "--map-user=1000", "--keep-caps", "sh", "-c", script, "sh"])
+            .arg(pod.command.get_program())
+            .args(pod.command.get_args())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output();
+        refused(&output.expect("unshare"), "forbids user namespaces");
+    }
+}
