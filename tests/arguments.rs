@@ -2,7 +2,7 @@
 
 use libc::SIGTERM;
 
-use crate::harness::launch::{Launch, broken_pipe, close, dev_full, full_pipe};
+use crate::harness::launch::{DEAF, Launch};
 use crate::harness::running::Ended;
 
 /// What `-v` comes to.
@@ -42,12 +42,8 @@ everywhere! {
     }
 
     fn version_ends_with_0_whatever_standard_output_is(pause) {
-        let closed = pause().argument("-v").before(close(1)).start().end();
-        let full_device = pause().argument("-v").stream(1, dev_full()).start().end();
-        let broken = pause().argument("-v").stream(1, broken_pipe()).start().end();
-        let (_unread, full) = full_pipe();
-        let full_pipe = pause().argument("-v").stream(1, full).start().end();
-        for ended in [closed, full_device, broken, full_pipe] {
+        for deaf in DEAF {
+            let ended = deaf(pause().argument("-v"), 1).start().end();
             assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), ""));
         }
     }

@@ -2,7 +2,7 @@
 
 use libc::{SIGINT, SIGTERM};
 
-use crate::harness::launch::{Launch, broken_pipe, close, dev_full, full_pipe, lonely_socket};
+use crate::harness::launch::{DEAF, Launch};
 use crate::harness::programs::program;
 use crate::harness::running::Ended;
 
@@ -27,15 +27,8 @@ everywhere! {
 
     fn a_signal_ends_it_whatever_standard_error_is(pause) {
         for signal in [SIGINT, SIGTERM] {
-            let (_unread, full) = full_pipe();
-            for launch in [
-                pause().before(close(2)),
-                pause().stream(2, dev_full()),
-                pause().stream(2, broken_pipe()),
-                pause().stream(2, lonely_socket()),
-                pause().stream(2, full),
-            ] {
-                let running = launch.init().start().ready();
+            for deaf in DEAF {
+                let running = deaf(pause(), 2).init().start().ready();
                 running.signal(signal);
                 assert_eq!(running.end().how, Ok(0));
             }

@@ -1,6 +1,7 @@
 //! Row 6: children and orphans leave the process table without waking pause.
 
 use crate::harness::cgroup::Cgroup;
+use crate::harness::launch::{checked, fork, leave_zombie};
 use crate::harness::programs::pause;
 use crate::harness::running::Running;
 use crate::signals::freeze;
@@ -143,8 +144,8 @@ fn endless_input() -> std::io::Result<()> {
     let mut ends = [0; 2];
     // SAFETY: system calls, and two integers that live.
     unsafe {
-        crate::harness::launch::checked(libc::pipe(ends.as_mut_ptr()))?;
-        crate::harness::launch::checked(libc::dup2(ends[0], 0))
+        checked(libc::pipe(ends.as_mut_ptr()))?;
+        checked(libc::dup2(ends[0], 0))
     }
 }
 
@@ -154,7 +155,7 @@ fn endless_input() -> std::io::Result<()> {
 fn in_child(work: impl FnOnce()) {
     // SAFETY: the child makes system calls only.
     unsafe {
-        let pid = libc::fork();
+        let pid = fork();
         if pid == 0 {
             work();
             libc::_exit(0);
@@ -168,7 +169,7 @@ fn in_orphan(work: impl FnOnce()) {
     // SAFETY: the child makes system calls only.
     unsafe {
         let parent = libc::getpid();
-        if libc::fork() == 0 {
+        if fork() == 0 {
             while libc::getppid() == parent {
                 libc::sched_yield();
             }
@@ -180,7 +181,7 @@ fn in_orphan(work: impl FnOnce()) {
 
 /// Leaves a child that is a zombie.
 fn zombie() {
-    if crate::harness::launch::leave_zombie().is_err() {
+    if leave_zombie().is_err() {
         // SAFETY: the test sees the status.
         unsafe { libc::_exit(1) }
     }

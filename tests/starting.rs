@@ -2,10 +2,7 @@
 
 use libc::{SIGCHLD, SIGINT, SIGTERM};
 
-use crate::harness::launch::{
-    block_all_signals, broken_pipe, checked, close, dev_full, full_pipe, ignore, leave_zombie,
-    lonely_socket,
-};
+use crate::harness::launch::{DEAF, block_all_signals, checked, fork, ignore, leave_zombie};
 
 const WARNING: &str = "Warning: pause should be the first process\n";
 
@@ -25,15 +22,8 @@ everywhere! {
     }
 
     fn goes_on_after_the_warning_whatever_standard_error_is(pause) {
-        let (_unread, full) = full_pipe();
-        for launch in [
-            pause().before(close(2)),
-            pause().stream(2, dev_full()),
-            pause().stream(2, broken_pipe()),
-            pause().stream(2, lonely_socket()),
-            pause().stream(2, full),
-        ] {
-            let running = launch.start().ready();
+        for deaf in DEAF {
+            let running = deaf(pause(), 2).start().ready();
             running.signal(SIGTERM);
             assert_eq!(running.end().how, Ok(0));
         }
@@ -109,7 +99,7 @@ fn pending(signal: i32) -> impl Fn() -> std::io::Result<()> {
 fn leave_sleeper() -> std::io::Result<()> {
     // SAFETY: system calls only.
     unsafe {
-        let pid = libc::fork();
+        let pid = fork();
         if pid == 0 {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             // The pipe by which the starter is told of errors is closed by

@@ -5,9 +5,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::ptr;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
 
@@ -25,6 +27,17 @@ pub struct Launch {
     init: bool,
     hooks: Vec<Hook>,
     streams: [Option<OwnedFd>; 2],
+}
+
+/// fork(2) without the C library's, which takes locks that a thread of the test may
+/// have held when the caller was itself forked.
+///
+/// # Safety
+///
+/// The child makes system calls only, and none that the C library does more for.
+pub unsafe fn fork() -> i32 {
+    // SAFETY: without a stack and CLONE_VM this is fork.
+    unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as i32 }
 }
 
 /// For the errno of a call made in a [`Hook`].
@@ -140,11 +153,11 @@ impl Launch {
         argv.push(ptr::null());
         let path = self.runner.first().unwrap_or(&self.program).as_ptr();
 
-        let (failure, report) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let (failure, report) = pipe2(OFlag::O_CLOEXEC)?;
         let mut readers = [None, None];
         for (stream, reader) in self.streams.iter_mut().zip(&mut readers) {
             if stream.is_none() {
-                let (read, write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+                let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
                 (*stream, *reader) = (Some(write), Some(read));
             }
         }
@@ -214,35 +227,40 @@ fn c_string(text: &OsStr) -> CString {
     CString::new(text.as_bytes()).expect("no NUL")
 }
 
-/// A pipe with nobody at its reading end.
-pub fn broken_pipe() -> OwnedFd {
-    pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe").1
+/// What becomes of standard output or error (1 or 2) when it takes nothing.
+pub type Deaf = fn(Launch, usize) -> Launch;
+
+/// Every way in which it takes nothing.
+pub const DEAF: [Deaf; 5] = [closed, full_device, broken_pipe, lonely_socket, full_pipe];
+
+fn closed(launch: Launch, number: usize) -> Launch {
+    launch.before(close(number as RawFd))
 }
 
-/// A socket with nobody at its other end.
-pub fn lonely_socket() -> OwnedFd {
-    std::os::unix::net::UnixStream::pair()
-        .expect("a socket")
-        .0
-        .into()
+/// ENOSPC.
+fn full_device(launch: Launch, number: usize) -> Launch {
+    let full = File::options().write(true).open("/dev/full");
+    launch.stream(number, full.expect("/dev/full"))
 }
 
-/// A pipe that is full, and its reading end, which nobody reads.
-pub fn full_pipe() -> (OwnedFd, OwnedFd) {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+/// EPIPE, and SIGPIPE.
+fn broken_pipe(launch: Launch, number: usize) -> Launch {
+    launch.stream(number, io::pipe().expect("a pipe").1)
+}
+
+/// The same of a socket.
+fn lonely_socket(launch: Launch, number: usize) -> Launch {
+    launch.stream(number, UnixStream::pair().expect("a socket").0)
+}
+
+/// A write waits for ever: the other end is the program's own standard input.
+fn full_pipe(launch: Launch, number: usize) -> Launch {
     let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).expect("a pipe");
     while nix::unistd::write(&write, &[b'.'; 4096]).is_ok() {}
     fcntl(&write, FcntlArg::F_SETFL(OFlag::empty())).expect("make it block");
-    (read, write)
-}
-
-/// A device that takes nothing: ENOSPC.
-pub fn dev_full() -> OwnedFd {
-    let full = File::options()
-        .write(true)
-        .open("/dev/full")
-        .expect("/dev/full");
-    full.into()
+    // SAFETY: two descriptors that are open.
+    let keep = move || checked(unsafe { libc::dup2(read.as_raw_fd(), 0) });
+    launch.before(keep).stream(number, write)
 }
 
 /// Closes a descriptor in the child.
@@ -277,7 +295,7 @@ pub fn ignore(signal: i32) -> impl Fn() -> io::Result<()> {
 pub fn leave_zombie() -> io::Result<()> {
     // SAFETY: system calls only.
     unsafe {
-        let pid = libc::fork();
+        let pid = fork();
         if pid == 0 {
             libc::_exit(0);
         }

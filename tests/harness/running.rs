@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use procfs_core::FromRead;
 use procfs_core::process::{Stat, Status};
 
-use super::launch::checked;
+use super::launch::{checked, fork};
 use super::{LIMIT, until, until_at_most};
 
 /// A child of the test, killed and reaped when it goes out of scope.
@@ -217,7 +217,7 @@ impl Running {
     #[track_caller]
     fn status_of(&self, work: impl Fn() -> i32) -> i32 {
         // SAFETY: the children make system calls only.
-        let helper = unsafe { libc::fork() };
+        let helper = unsafe { fork() };
         checked(helper).expect("fork");
         if helper == 0 {
             // SAFETY: as above.
@@ -270,7 +270,7 @@ fn enter(pid: i32) -> io::Result<()> {
 fn in_child(work: &impl Fn() -> i32) -> i32 {
     // SAFETY: the child makes system calls only.
     unsafe {
-        let pid = libc::fork();
+        let pid = fork();
         if pid == 0 {
             libc::_exit(work());
         }
