@@ -91,7 +91,7 @@ extern "C" fn main(stack: *const usize) -> ! {
     // After the handlers, so that a signal that was pending finds its own.
     //
     // SAFETY: there is no libc whose signals must stay blocked.
-    let _ = unsafe { kernel_sigprocmask(How::UNBLOCK, Some(&KernelSigSet::all())) };
+    let _ = unsafe { kernel_sigprocmask(How::SETMASK, Some(&KernelSigSet::empty())) };
 
     // Ignoring SIGCHLD does not remove the zombies that are there already.
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}

@@ -291,12 +291,14 @@ pub fn ignore(signal: i32) -> impl Fn() -> io::Result<()> {
     move || checked(unsafe { libc::signal(signal, libc::SIG_IGN) } as i64)
 }
 
-/// Leaves a child of the program behind that is a zombie before it starts.
+/// Leaves a child of the program behind that is a zombie before it starts, and of
+/// a process group of its own: wait4 with 0 would not find it.
 pub fn leave_zombie() -> io::Result<()> {
     // SAFETY: system calls only.
     unsafe {
         let pid = fork();
         if pid == 0 {
+            libc::setpgid(0, 0);
             libc::_exit(0);
         }
         let mut info: libc::siginfo_t = std::mem::zeroed();
