@@ -1,13 +1,14 @@
 //! The exact system calls of a whole life, and that it needs no other.
 
 use libc::{
-    SIGTERM, SYS_exit_group, SYS_getpid, SYS_ppoll, SYS_rt_sigaction, SYS_rt_sigprocmask,
+    SIGINT, SIGTERM, SYS_exit_group, SYS_getpid, SYS_ppoll, SYS_rt_sigaction, SYS_rt_sigprocmask,
     SYS_wait4, SYS_write,
 };
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use seccompiler::SeccompAction;
 
 use crate::harness::launch::{Launch, checked, trace};
 use crate::harness::programs::{SYS_SLEEP, pause};
@@ -25,12 +26,15 @@ const START: [i64; 7] = [
     SYS_getpid,
     SYS_SLEEP,
 ];
+/// The number of the last of them.
+const ASLEEP: usize = START.len();
 /// What the handler adds.
 const END: [i64; 3] = [SYS_ppoll, SYS_write, SYS_exit_group];
 
-/// Traces it from the start to its end, with SIGTERM once it sleeps if `term`.
+/// Traces it from the start to its end. Each of `signals` is sent when it makes the
+/// system call of that number, counted from 1; it has seen some orphans by then.
 #[track_caller]
-fn calls(launch: Launch, term: bool) -> Vec<i64> {
+fn calls(launch: Launch, signals: &[(usize, i32)]) -> Vec<i64> {
     let running = launch.before(trace).start();
     let pid = Pid::from_raw(running.pid());
     waitpid(pid, None).expect("its stop at execve");
@@ -52,9 +56,9 @@ fn calls(launch: Launch, term: bool) -> Vec<i64> {
                 if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
                     // SAFETY: the member that goes with the op.
                     calls.push(unsafe { info.u.entry.nr } as i64);
-                    if term && calls.last() == Some(&SYS_SLEEP) && calls.len() == START.len() {
+                    for (_, signal) in signals.iter().filter(|(n, _)| *n == calls.len()) {
                         orphans(&running, 10);
-                        running.signal(SIGTERM);
+                        running.signal(*signal);
                     }
                 }
             }
@@ -80,12 +84,25 @@ fn syscall_info(pid: i32) -> libc::ptrace_syscall_info {
 
 limited! {
     fn makes_just_these_system_calls_in_a_whole_life() {
-        assert_eq!(calls(pause().init(), true), [&START[..], &END].concat());
+        assert_eq!(calls(pause().init(), &[(ASLEEP, SIGTERM)]), [&START[..], &END].concat());
     }
 
     fn makes_just_these_system_calls_for_its_version() {
         let launch = pause().argument("-v").init();
-        assert_eq!(calls(launch, false), [SYS_ppoll, SYS_write, SYS_exit_group]);
+        assert_eq!(calls(launch, &[]), [SYS_ppoll, SYS_write, SYS_exit_group]);
+    }
+
+    /// It comes while the line of the first is being written.
+    fn a_second_signal_makes_no_second_line() {
+        let signals = [(ASLEEP, SIGTERM), (ASLEEP + 2, SIGINT)];
+        assert_eq!(calls(pause().init(), &signals), [&START[..], &END].concat());
+    }
+
+    /// Not twice, which would be the beginning of a busy loop.
+    fn tries_once_to_sleep_when_it_may_not() {
+        let refusal = SeccompAction::Errno(libc::EPERM as u32);
+        let launch = pause().init().seccomp(refusal, vec![(SYS_SLEEP, vec![])]);
+        assert_eq!(calls(launch, &[]), [&START[..], &END].concat());
     }
 
     fn needs_no_other_system_call() {
