@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::personality::{self, Persona};
 use nix::sys::ptrace;
-use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use procfs_core::FromRead;
 use procfs_core::process::SmapsRollup;
 
 use crate::harness::cgroup::Cgroup;
-use crate::harness::launch::{Launch, trace};
-use crate::harness::programs::{host, pause, program};
-use crate::harness::running::Running;
+use crate::harness::launch::{Launch, checked, endless_input};
+use crate::harness::programs::{SYS_SLEEP, host, pause, program};
+use crate::harness::running::{Running, call_of};
 use crate::harness::until;
 use crate::reaping::orphans;
 
@@ -45,13 +44,8 @@ fn memory(program: &Path, folder: &str) -> Memory {
             .map(drop)
             .map_err(std::io::Error::from)
     };
-    let running = Launch::new(&path)
-        .init()
-        .before(fixed)
-        .before(trace)
-        .start();
+    let running = Launch::new(&path).init().before(fixed).start_traced();
     let pid = Pid::from_raw(running.pid());
-    waitpid(pid, None).expect("its stop at execve");
     let before = running.stat().minflt;
     ptrace::detach(pid, None).expect("detach");
     let running = running.ready();
@@ -70,37 +64,24 @@ fn memory(program: &Path, folder: &str) -> Memory {
 fn charge(program: &Path, count: usize) -> u64 {
     let group = Cgroup::new("memory");
     let script = "n=0; while [ $n -lt $1 ]; do \"$0\" & n=$((n + 1)); done; read x";
-    let shell = Launch::new(Path::new("/bin/sh"));
-    let (input, _open) = std::io::pipe().expect("a pipe");
-    let input = std::os::fd::AsRawFd::as_raw_fd(&input);
+    let program = program.to_str().expect("UTF-8");
     let procs = group.file("cgroup.procs");
-    let null = fs::File::options()
-        .write(true)
-        .open("/dev/null")
-        .expect("/dev/null");
-    let shell =
-        shell
-            .argv(&[
-                "sh",
-                "-c",
-                script,
-                program.to_str().expect("UTF-8"),
-                &count.to_string(),
-            ])
-            .stream(2, null)
-            .before(move || {
-                // SAFETY: system calls on strings and descriptors that live.
-                unsafe {
-                    let procs = libc::open(procs.as_ptr(), libc::O_WRONLY);
-                    crate::harness::launch::checked(
-                        libc::write(procs, c"0".as_ptr().cast(), 1) as i64
-                    )?;
-                    libc::close(procs);
-                    crate::harness::launch::checked(libc::dup2(input, 0))
-                }
-            })
-            .init()
-            .start();
+    let join = move || {
+        // SAFETY: system calls on a string and a descriptor that live.
+        unsafe {
+            let procs = libc::open(procs.as_ptr(), libc::O_WRONLY);
+            checked(libc::write(procs, c"0".as_ptr().cast(), 1) as i64)?;
+            checked(libc::close(procs))
+        }
+    };
+    let null = fs::File::options().write(true).open("/dev/null");
+    let shell = Launch::new(Path::new("/bin/sh"))
+        .argv(&["sh", "-c", script, program, &count.to_string()])
+        .stream(2, null.expect("/dev/null"))
+        .before(join)
+        .before(endless_input)
+        .init()
+        .start();
     shell.await_call(&[libc::SYS_read]);
     until("all of them sleep", || {
         (sleepers(&shell) == count).then_some(())
@@ -113,12 +94,8 @@ fn charge(program: &Path, count: usize) -> u64 {
 
 /// How many children of `parent` sleep in pause.
 fn sleepers(parent: &Running) -> usize {
-    let call = crate::harness::programs::SYS_SLEEP.to_string();
-    let asleep = |pid: &i32| {
-        let text = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-        text.split(' ').next() == Some(&call)
-    };
-    parent.child_pids().iter().filter(|pid| asleep(pid)).count()
+    let asleep = |pid: &&i32| call_of(**pid) == Some(SYS_SLEEP);
+    parent.child_pids().iter().filter(asleep).count()
 }
 
 /// From before it is started to after its end, in the median of a round.

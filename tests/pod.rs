@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use libc::{SIGINT, SIGTERM};
 
@@ -42,12 +41,15 @@ impl Pod {
         self.command.output().expect("scripts/pod")
     }
 
+    fn files(&self) -> usize {
+        fs::read_dir(&self.temporary).expect("its folder").count()
+    }
+
     /// Nothing in its folder, and no process that names it.
     #[track_caller]
     fn left_nothing(&self) {
         until("no file and no process is left", || {
-            let files = fs::read_dir(&self.temporary).expect("its folder").count();
-            (files == 0 && self.processes().is_empty()).then_some(())
+            (self.files() == 0 && self.processes().is_empty()).then_some(())
         });
     }
 
@@ -163,8 +165,8 @@ limited! {
             pod.command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::null());
             let mut child = pod.command.spawn().expect("scripts/pod");
             match step {
-                // Wherever it is then.
-                0 => std::thread::sleep(Duration::from_millis(100)),
+                // Wherever it is once it has begun.
+                0 => until("a file of its own", || (pod.files() > 0).then_some(())),
                 _ => drop(line_of(step, &mut child)),
             }
             let group = if signal == SIGINT { -1 } else { 1 };

@@ -1,7 +1,7 @@
 //! Row 6: children and orphans leave the process table without waking pause.
 
 use crate::harness::cgroup::Cgroup;
-use crate::harness::launch::{checked, fork, leave_zombie};
+use crate::harness::launch::{Launch, endless_input, fork, leave_zombie};
 use crate::harness::programs::pause;
 use crate::harness::running::Running;
 use crate::signals::freeze;
@@ -95,7 +95,7 @@ limited! {
     /// these tests see them.
     fn a_stopped_parent_with_a_handler_leaves_zombies() {
         let shell = std::path::Path::new("/bin/sh");
-        let launch = crate::harness::launch::Launch::new(shell);
+        let launch = Launch::new(shell);
         // A shell that has something left to do does not exec it.
         let script = "trap : CHLD; while :; do read x; done; :";
         let running = launch.argv(&["sh", "-c", script]).before(endless_input).init().start();
@@ -136,16 +136,6 @@ limited! {
         orphans(&running, 1000);
         running.childless();
         assert_eq!(running.cost(), before);
-    }
-}
-
-/// A pipe for standard input whose other end stays open in the child itself.
-fn endless_input() -> std::io::Result<()> {
-    let mut ends = [0; 2];
-    // SAFETY: system calls, and two integers that live.
-    unsafe {
-        checked(libc::pipe(ends.as_mut_ptr()))?;
-        checked(libc::dup2(ends[0], 0))
     }
 }
 

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::ptr;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::pipe2;
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, pipe2};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
 
 use super::running::Running;
@@ -36,8 +37,24 @@ pub struct Launch {
 ///
 /// The child makes system calls only, and none that the C library does more for.
 pub unsafe fn fork() -> i32 {
+    // SAFETY: as the caller's.
+    unsafe { clone(0) }
+}
+
+/// [`fork`], with the child in new namespaces.
+unsafe fn clone(namespaces: i32) -> i32 {
+    let flags = namespaces | libc::SIGCHLD;
     // SAFETY: without a stack and CLONE_VM this is fork.
-    unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as i32 }
+    unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as i32 }
+}
+
+/// The flags for a PID namespace: without root, it takes a user namespace as well.
+pub fn pid_namespace() -> i32 {
+    // SAFETY: a system call.
+    match unsafe { libc::geteuid() } {
+        0 => libc::CLONE_NEWPID,
+        _ => libc::CLONE_NEWPID | libc::CLONE_NEWUSER,
+    }
 }
 
 /// For the errno of a call made in a [`Hook`].
@@ -108,6 +125,12 @@ impl Launch {
         self.filter(SeccompAction::Allow, action, rules)
     }
 
+    /// One system call is refused, with EPERM.
+    pub fn without(self, call: i64) -> Self {
+        let refusal = SeccompAction::Errno(libc::EPERM as u32);
+        self.seccomp(refusal, vec![(call, vec![])])
+    }
+
     /// Just these system calls, and execve for the start: any other kills.
     pub fn only(self, calls: &[i64]) -> Self {
         let calls = calls.iter().chain([&libc::SYS_execve]);
@@ -135,12 +158,18 @@ impl Launch {
         self.try_start().expect("start the program")
     }
 
-    /// Starts it.
-    ///
-    /// # Errors
-    ///
-    /// Of the hook or the execve that failed.
-    pub fn try_start(mut self) -> io::Result<Running> {
+    /// Starts it, has it traced by this thread, and waits until execve stopped it.
+    #[track_caller]
+    pub fn start_traced(self) -> Running {
+        // SAFETY: a system call.
+        let traceme = || checked(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) });
+        let running = self.before(traceme).start();
+        waitpid(Pid::from_raw(running.pid()), None).expect("its stop at execve");
+        running
+    }
+
+    /// The error is that of the hook or the execve that failed.
+    fn try_start(mut self) -> io::Result<Running> {
         let words: Vec<&CString> = match self.runner.is_empty() {
             true => self.arguments.iter().collect(),
             // What runs it takes its path in place of argv[0].
@@ -163,15 +192,9 @@ impl Launch {
         }
         let streams = [0, 1].map(|i| self.streams[i].as_ref().expect("set above").as_raw_fd());
 
-        let flags = match self.init {
-            // SAFETY: a system call.
-            true if unsafe { libc::geteuid() } != 0 => libc::CLONE_NEWUSER | libc::CLONE_NEWPID,
-            true => libc::CLONE_NEWPID,
-            false => 0,
-        };
-        // SAFETY: without a stack or CLONE_VM this is fork; the child makes
-        // system calls only, as every hook promises.
-        let pid = unsafe { libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0) };
+        let namespaces = if self.init { pid_namespace() } else { 0 };
+        // SAFETY: the child makes system calls only, as every hook promises.
+        let pid = unsafe { clone(namespaces) };
         checked(pid)?;
         if pid == 0 {
             let failed = self.prepare(streams);
@@ -190,7 +213,7 @@ impl Launch {
             }
         }
         // From here on the child is killed and reaped, whatever happens.
-        let running = Running::new(pid as i32, readers.map(|fd| fd.map(File::from)));
+        let running = Running::new(pid, readers.map(|fd| fd.map(File::from)));
         drop(report);
         drop(self);
         let mut errno = Vec::new();
@@ -269,10 +292,14 @@ pub fn close(fd: RawFd) -> impl Fn() -> io::Result<()> {
     move || checked(unsafe { libc::close(fd) })
 }
 
-/// Has the child traced by the thread that starts it, from execve on.
-pub fn trace() -> io::Result<()> {
-    // SAFETY: a system call.
-    checked(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) })
+/// Has the child read a pipe that never ends: its other end is open in the child.
+pub fn endless_input() -> io::Result<()> {
+    let mut ends = [0; 2];
+    // SAFETY: system calls, and two integers that live.
+    unsafe {
+        checked(libc::pipe(ends.as_mut_ptr()))?;
+        checked(libc::dup2(ends[0], 0))
+    }
 }
 
 /// Blocks every signal in the child.

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use procfs_core::FromRead;
 use procfs_core::process::{Stat, Status};
 
-use super::launch::{checked, fork};
+use super::launch::{checked, fork, pid_namespace};
 use super::{LIMIT, until, until_at_most};
 
 /// A child of the test, killed and reaped when it goes out of scope.
@@ -87,12 +87,8 @@ impl Running {
     /// Waits until it sleeps in one of `calls`.
     #[track_caller]
     pub fn await_call(&self, calls: &[i64]) {
-        let path = format!("/proc/{}/syscall", self.pid);
         until("asleep in the system call", || {
-            // "running", or the number and six arguments; ESRCH once it ended.
-            let text = fs::read_to_string(&path).ok()?;
-            let call = text.split_whitespace().next()?.parse().ok()?;
-            calls.contains(&call).then_some(())
+            calls.contains(&call_of(self.pid)?).then_some(())
         });
     }
 
@@ -233,6 +229,13 @@ impl Running {
     }
 }
 
+/// The number of the system call in which a process sleeps, if it does.
+pub fn call_of(pid: i32) -> Option<i64> {
+    // "running", or the number and six arguments; ESRCH once it ended.
+    let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.ended {
@@ -257,12 +260,7 @@ fn enter(pid: i32) -> io::Result<()> {
         checked(libc::close_range(3, u32::MAX, 0))?;
         let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32;
         checked(fd)?;
-        let user = if libc::geteuid() == 0 {
-            0
-        } else {
-            libc::CLONE_NEWUSER
-        };
-        checked(libc::setns(fd, libc::CLONE_NEWPID | user))
+        checked(libc::setns(fd, pid_namespace()))
     }
 }
 
