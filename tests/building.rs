@@ -1,84 +1,39 @@
 //! `scripts/build`, `linker.ld` and the two ways to a compiler for arm64.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
+use crate::harness::clone::Clone;
 use crate::harness::programs::{dist, root};
-
-/// A clone of the project in a folder of another name, removed at the end.
-struct Clone(PathBuf);
-
-impl Clone {
-    fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).expect("a folder");
-        let files = [
-            "Cargo.lock",
-            "Cargo.toml",
-            "build.rs",
-            "linker.ld",
-            "rust-toolchain.toml",
-            ".cargo",
-            "scripts",
-            "src",
-            "tests",
-        ];
-        let copied = Command::new("cp")
-            .arg("-r")
-            .args(files)
-            .arg(&path)
-            .current_dir(root())
-            .status();
-        assert!(copied.expect("cp").success());
-        Self(path)
-    }
-
-    /// Runs its `scripts/build` from elsewhere and with a hostile environment.
-    fn build(&self, variables: &[(&str, &str)]) -> Output {
-        Command::new("sh")
-            .args(["-c", "umask 077; exec \"$0\""])
-            .arg(self.0.join("scripts/build"))
-            .current_dir("/")
-            .env_remove("CARGO_TARGET_DIR")
-            .env("RUSTFLAGS", "-Copt-level=0")
-            .env("TZ", "Pacific/Chatham")
-            .envs(variables.iter().copied())
-            .output()
-            .expect("sh")
-    }
-
-    fn file(&self, architecture: &str) -> PathBuf {
-        self.0.join(format!("dist/pause-linux-{architecture}"))
-    }
-}
-
-impl Drop for Clone {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Asserts that a build elsewhere made the same files as `dist/` has.
 #[track_caller]
 fn builds_the_same(name: &str, variables: &[(&str, &str)]) {
     let clone = Clone::new(name);
-    let output = clone.build(variables);
+    let mut build = clone.command(&["sh", "-c", "umask 077; exec scripts/build"]);
+    let output = build
+        .env("RUSTFLAGS", "-Copt-level=0")
+        .env("TZ", "Pacific/Chatham")
+        .envs(variables.iter().copied())
+        .output()
+        .expect("sh");
     assert!(
         output.status.success(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
     for architecture in ["amd64", "arm64"] {
-        let (new, old) = (clone.file(architecture), dist(architecture));
+        let new = clone
+            .path()
+            .join(format!("dist/pause-linux-{architecture}"));
         assert_eq!(
             fs::read(&new).expect("new"),
-            fs::read(&old).expect("old"),
+            fs::read(dist(architecture)).expect("old"),
             "{architecture}"
         );
-        let mode =
-            std::os::unix::fs::PermissionsExt::mode(&new.metadata().expect("new").permissions());
+        let mode = new.metadata().expect("new").permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
     }
 }

@@ -8,8 +8,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use libc::{SIGINT, SIGTERM};
 
+use crate::harness::cell::Cell;
 use crate::harness::programs::{HOST, dist, root};
-use crate::harness::until;
+use crate::harness::{refused, until};
 
 /// The user that has nothing.
 const NOBODY: u32 = 65534;
@@ -30,6 +31,7 @@ impl Pod {
             .arg("--pause")
             .arg(dist(HOST))
             .env("TMPDIR", &temporary)
+            .env("HOME", &temporary)
             .stdin(Stdio::null());
         if user != 0 {
             command.uid(user).gid(user);
@@ -97,7 +99,7 @@ fn held(output: &Output) {
     for seen in [
         "1 /pause",
         "application 1",
-        "woken 0 times",
+        "not woken once",
         "application 2",
         "exited with 0",
     ] {
@@ -105,15 +107,105 @@ fn held(output: &Output) {
     }
 }
 
-/// Asserts that it ended with one line on standard error, and that this has `text`.
-#[track_caller]
-fn refused(output: &Output, text: &str) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.lines().count() == 1 && stderr.contains(text),
-        "{stderr}"
+/// Runs `scripts/pod` in a cell, on the image in `dist/`.
+fn engine(cell: &Cell, arguments: &str) -> Command {
+    let mut command = cell.command("sh");
+    let root = root().display();
+    let line = format!(
+        "mkdir -p $TMPDIR; exec {root}/scripts/pod --archive {root}/dist/pause.oci.tar {arguments}"
     );
+    command.args(["-c", &line]);
+    command
+}
+
+/// Nothing but what podman and Docker are born with.
+#[track_caller]
+fn engine_left_nothing(cell: &Cell, engine: &str) {
+    let networks = if engine == "podman" {
+        "podman"
+    } else {
+        "bridge host none"
+    };
+    let line = format!(
+        "echo $({engine} ps --all --quiet; {engine} images --quiet --all; {engine} volume ls --quiet; ls $TMPDIR) ;\
+         echo $({engine} network ls --format '{{{{.Name}}}}')"
+    );
+    assert_eq!(cell.run(&line), networks);
+}
+
+/// All of the walk-through, with an engine that runs in `cell`.
+#[track_caller]
+fn engine_runs_a_pod(cell: &Cell, name: &str) {
+    let flag = format!("--engine {name}");
+    held(&engine(cell, &flag).output().expect("scripts/pod"));
+    engine_left_nothing(cell, name);
+
+    // The same with images of the user's own, which stay; the port is another.
+    let output = engine(cell, &format!("{flag} --keep --port 8081"))
+        .output()
+        .expect("scripts/pod");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let (_, rest) = stdout.split_once("; to stop it: ").expect("how to stop it");
+    assert_eq!(
+        cell.run("curl --silent http://127.0.0.1:8081/"),
+        "application 2"
+    );
+    for own in ["web", "app"] {
+        cell.run(&format!(
+            "{name} tag $({name} images --quiet '*/pause-*-{own}') localhost/own/{own}:1"
+        ));
+    }
+    cell.run(rest);
+    let own = "--web-image localhost/own/web:1 --app-image localhost/own/app:1";
+    held(
+        &engine(cell, &format!("{flag} {own}"))
+            .output()
+            .expect("scripts/pod"),
+    );
+    cell.run(&format!(
+        "{name} rmi localhost/own/web:1 localhost/own/app:1"
+    ));
+    engine_left_nothing(cell, name);
+
+    for signal in [SIGINT, SIGTERM] {
+        let mut command = engine(cell, &flag);
+        command
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().expect("scripts/pod");
+        line_of(2, &mut child);
+        // nsenter is its parent; all of the group, as a terminal does it.
+        // SAFETY: a process group of the test's own.
+        unsafe { libc::kill(-(child.id() as i32), signal) };
+        child.wait().expect("its end");
+        until("the script is gone", || {
+            (!cell.output("pgrep -f 'scripts/[p]od'").status.success()).then_some(())
+        });
+        engine_left_nothing(cell, name);
+    }
+
+    cell.run(&format!(
+        "head -c 7000 {}/dist/pause.oci.tar >/run/short.tar",
+        root().display()
+    ));
+    let short = engine(cell, &format!("{flag} --archive /run/short.tar")).output();
+    refused(
+        &short.expect("scripts/pod"),
+        "cannot load /run/short.tar: is it whole",
+    );
+    let none = engine(cell, &format!("{flag} --app-image localhost/none:1")).output();
+    refused(&none.expect("scripts/pod"), "localhost/none:1");
+    let httpd = format!(
+        "{}/target/machine/{HOST}/busybox httpd -p 127.0.0.1:8080 -h /",
+        root().display()
+    );
+    cell.run(&httpd);
+    refused(
+        &engine(cell, &flag).output().expect("scripts/pod"),
+        "port 8080 is in use",
+    );
+    engine_left_nothing(cell, name);
 }
 
 /// Waits for the line of `step`, and returns it.
@@ -208,14 +300,44 @@ limited! {
     #[ignore = "needs scripts/test"]
     fn says_when_user_namespaces_are_forbidden() {
         let pod = Pod::new("forbidden", NOBODY);
+        let home = &pod.temporary;
         let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"";
         let output = Command::new("unshare")
             .args(["--user", "--map-user=1000", "--keep-caps", "sh", "-c", script, "sh"])
             .arg(pod.command.get_program())
             .args(pod.command.get_args())
+            .env("HOME", home)
             .uid(NOBODY)
             .gid(NOBODY)
             .output();
         refused(&output.expect("unshare"), "forbids user namespaces");
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn runs_a_pod_with_podman() {
+        engine_runs_a_pod(&Cell::new(), "podman");
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn runs_a_pod_with_docker() {
+        engine_runs_a_pod(&Cell::docker(), "docker");
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn says_what_an_engine_lacks() {
+        let cell = Cell::new();
+        let says = |arguments: &str, text: &str| {
+            refused(&engine(&cell, arguments).output().expect("scripts/pod"), text);
+        };
+        says("--engine docker", "docker does not run here: Cannot connect to the Docker daemon");
+        says("--engine rkt", "podman or docker, not 'rkt'");
+        says("--engine", "--engine wants a value");
+        says("", "--engine podman or docker");
+        says("--engine podman --pause /bin/true", "--pause is for bare namespaces");
+        says("--engine podman --port 70000", "1 to 65535, not '70000'");
+        says("--engine podman --archive /none", "wants a file, not '/none'");
+        let options = "lowerdir=/usr/bin,upperdir=/run/upper,workdir=/run/work";
+        cell.run(&format!("mkdir /run/upper /run/work; mount -t overlay -o {options} overlay /usr/bin; rm /usr/bin/podman"));
+        says("--engine podman", "podman is not installed: apt-get install podman");
     }
 }

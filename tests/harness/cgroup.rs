@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A group of the test's own, removed when it goes out of scope.
@@ -67,15 +67,36 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // The last member may be a zombie for a moment longer.
-        for _ in 0..1000 {
-            if fs::remove_dir(&self.path).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        eprintln!("left behind: {}", self.path.display());
+        remove(&self.path);
     }
+}
+
+/// Removes a group and those below it.
+pub fn remove(group: &Path) {
+    // The last member may be a zombie for a moment longer.
+    for _ in 0..1000 {
+        let below = fs::read_dir(group).into_iter().flatten().flatten();
+        for entry in below.filter(|entry| entry.path().is_dir()) {
+            remove(&entry.path());
+        }
+        if fs::remove_dir(group).is_ok() || !group.exists() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    eprintln!("left behind: {}", group.display());
+}
+
+/// Where each hierarchy is mounted.
+pub fn mounts() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").expect("/proc/mounts");
+    let fields = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    fields
+        .filter(|fields| fields[2].starts_with("cgroup"))
+        .map(|fields| fields[1].into())
+        .collect()
 }
 
 /// Where `controller` is mounted, and whether that is version 2. The freezer of

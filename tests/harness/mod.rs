@@ -1,11 +1,14 @@
 //! What the tests have in common: pause started under hostile conditions, looked
 //! at from outside, and always with a limit.
 
+pub mod cell;
 pub mod cgroup;
+pub mod clone;
 pub mod launch;
 pub mod programs;
 pub mod running;
 
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 /// The limit for a state that takes milliseconds to come.
@@ -28,4 +31,16 @@ pub fn until_at_most<T>(limit: Duration, what: &str, mut look: impl FnMut() -> O
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Asserts that a script ended with one line on standard error that has `text`, and
+/// with 1.
+#[track_caller]
+pub fn refused(output: &Output, text: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.lines().count() == 1 && stderr.contains(text),
+        "not one line with '{text}': {stderr}"
+    );
 }
