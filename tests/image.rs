@@ -174,15 +174,13 @@ limited! {
     }
 
     /// Manifest, config and layer; the index, which a node pulls as well, holds the
-    /// annotations, and with them a revision and a time.
+    /// annotations. To the byte, `scripts/bench --check` holds it.
     #[ignore = "needs scripts/test"]
-    fn sizes_are_those_written_down() {
+    fn is_a_kilobyte_for_a_platform() {
         let archive = Archive::ours("sizes");
-        let written: toml::Table = fs::read_to_string(root().join("tests/size.toml")).expect("size.toml").parse().expect("TOML");
         for ((descriptor, manifest, _), (name, _)) in archive.platforms().iter().zip(PLATFORMS) {
             let pulled = descriptor.size() + manifest.config().size() + manifest.layers()[0].size();
             assert!(pulled <= MOST, "{name}: {pulled} bytes");
-            assert_eq!(Some(pulled as i64), written["image"][name].as_integer(), "{name}");
         }
     }
 

@@ -1,20 +1,10 @@
 //! Row 6: children and orphans leave the process table without waking pause.
 
 use crate::harness::cgroup::Cgroup;
-use crate::harness::launch::{Launch, endless_input, fork, leave_zombie};
+use crate::harness::launch::{Launch, endless_input, leave_zombie};
+use crate::harness::measure::{in_child, in_orphan, orphans};
 use crate::harness::programs::pause;
-use crate::harness::running::Running;
 use crate::signals::freeze;
-
-/// Has `count` processes lose their parent and then end, each first an orphan of
-/// pause's, alive.
-#[track_caller]
-pub fn orphans(running: &Running, count: usize) {
-    running.inside(move || {
-        (0..count).for_each(|_| in_child(|| in_orphan(|| ())));
-        0
-    });
-}
 
 everywhere! {
     fn reaps_one_orphan(pause) {
@@ -140,34 +130,6 @@ limited! {
 }
 
 // What runs inside the namespace: forks of the test, so system calls only.
-
-/// Runs `work` in a child and waits for it.
-fn in_child(work: impl FnOnce()) {
-    // SAFETY: the child makes system calls only.
-    unsafe {
-        let pid = fork();
-        if pid == 0 {
-            work();
-            libc::_exit(0);
-        }
-        libc::waitpid(pid, std::ptr::null_mut(), 0);
-    }
-}
-
-/// Runs `work` in a child that is not waited for, once its parent is pause.
-fn in_orphan(work: impl FnOnce()) {
-    // SAFETY: the child makes system calls only.
-    unsafe {
-        let parent = libc::getpid();
-        if fork() == 0 {
-            while libc::getppid() == parent {
-                libc::sched_yield();
-            }
-            work();
-            libc::_exit(0);
-        }
-    }
-}
 
 /// Leaves a child that is a zombie.
 fn zombie() {

@@ -1,7 +1,6 @@
-//! The shape of the files in `dist/`: what stands in their headers, that ordinary
-//! tools read them, and their sizes, to the byte.
+//! The shape of the files in `dist/`: what stands in their headers, and that
+//! ordinary tools read them. `scripts/bench --check` holds their sizes.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +9,7 @@ use goblin::elf::Elf;
 use goblin::elf::header::{EM_AARCH64, EM_X86_64, ET_DYN};
 use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_GNU_STACK, PT_LOAD};
 
-use crate::harness::programs::{dist, root};
+use crate::harness::programs::dist;
 
 /// Checks a file: one segment, aligned to `alignment`, and no executable stack.
 fn has_the_shape(architecture: &str, machine: u16, alignment: u64) {
@@ -100,19 +99,5 @@ limited! {
             let output = output.unwrap_or_else(|e| panic!("{emulator}: {e}: run scripts/setup"));
             assert!(output.status.success() && output.stdout.starts_with(b"pause "), "{output:?}");
         }
-    }
-
-    #[ignore = "needs scripts/test"]
-    fn sizes_are_those_written_down() {
-        let text = fs::read_to_string(root().join("tests/size.toml")).expect("size.toml");
-        let sizes: toml::Table = text.parse().expect("TOML");
-        let files = sizes["file"].as_table().expect("a table");
-        let written: BTreeMap<_, _> = files.iter()
-            .map(|(name, size)| (name.as_str(), size.as_integer().expect("bytes")))
-            .collect();
-        let found: BTreeMap<_, _> = ["amd64", "arm64"].into_iter()
-            .map(|name| (name, fs::metadata(dist(name)).expect("the file").len() as i64))
-            .collect();
-        assert_eq!(found, written, "found, and written down in tests/size.toml");
     }
 }

@@ -67,7 +67,7 @@ everywhere! {
             pause().init().before(ignore(SIGCHLD)),
         ] {
             let running = launch.start().ready();
-            crate::reaping::orphans(&running, 10);
+            crate::harness::measure::orphans(&running, 10);
             running.childless();
         }
     }

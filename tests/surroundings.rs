@@ -8,8 +8,8 @@ use std::ptr::null;
 use libc::SIGTERM;
 
 use crate::harness::launch::{Launch, checked, close};
+use crate::harness::measure::orphans;
 use crate::harness::programs::{host, pause};
-use crate::reaping::orphans;
 
 /// Asserts that it pauses, reaps and ends as anywhere.
 #[track_caller]

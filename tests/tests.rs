@@ -43,6 +43,7 @@ macro_rules! everywhere {
 }
 
 mod arguments;
+mod benchmark;
 mod building;
 mod cost;
 mod ending;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::time::Instant;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
@@ -9,6 +10,7 @@ use procfs_core::FromRead;
 use procfs_core::process::{Stat, Status};
 
 use super::launch::{checked, fork, pid_namespace};
+use super::measure::QUIET;
 use super::{LIMIT, until, until_at_most};
 
 /// A child of the test, killed and reaped when it goes out of scope.
@@ -81,6 +83,21 @@ impl Running {
     #[track_caller]
     pub fn ready(self) -> Self {
         self.await_call(&[super::programs::SYS_SLEEP, libc::SYS_ppoll]);
+        self
+    }
+
+    /// Waits until it has slept for some time: for programs of which it is not known
+    /// in which system call they do.
+    #[track_caller]
+    pub fn settled(self) -> Self {
+        let mut since = (0, Instant::now());
+        until("settled", || {
+            let switches = self.cost().switches;
+            if switches != since.0 || self.stat().state != 'S' {
+                since = (switches, Instant::now());
+            }
+            (since.1.elapsed() > QUIET).then_some(())
+        });
         self
     }
 

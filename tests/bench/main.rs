@@ -1,0 +1,437 @@
+//! What `scripts/bench` runs: measures pause beside other programs, in one run on
+//! this machine, or compares it with what is written down in `tests/size.toml`.
+//!
+//! Whatever can be counted is, and is the same each time; times have a median, the
+//! quartles around it, and their ratio to that of pause.
+
+mod map;
+mod picture;
+mod subjects;
+mod times;
+
+#[allow(dead_code)] // the tests need more of it
+#[path = "../harness/mod.rs"]
+mod harness;
+
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::exit;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value as Json, json};
+use toml_edit::DocumentMut;
+
+use harness::launch::Launch;
+use harness::measure::{self, orphans};
+use harness::programs::{HOST, dist, root};
+use harness::until_at_most;
+use subjects::{Image, Subject};
+use times::Times;
+
+/// The processes of which the mean charge is taken: the batches are below 1% of so many.
+const CHARGED: u64 = 1000;
+
+/// One measurement.
+#[derive(Clone, Copy, PartialEq)]
+enum Value {
+    /// The same each time.
+    Exact(u64),
+    /// Nearly: allocated in batches, or by a clock that ticks.
+    About(u64),
+    /// In nanoseconds.
+    Time(Times),
+}
+
+/// What was measured of every subject, or of none where it has no such thing.
+struct Row {
+    name: &'static str,
+    unit: &'static str,
+    values: Vec<Option<Value>>,
+}
+
+impl Value {
+    fn number(self) -> f64 {
+        match self {
+            Self::Exact(n) | Self::About(n) => n as f64,
+            Self::Time(times) => times.median as f64,
+        }
+    }
+
+    /// As it stands in the table, beside that of pause.
+    fn text(self, ours: Option<Self>) -> String {
+        let ratio = |ours: Self| format!("{:.2}x", self.number() / ours.number());
+        match self {
+            Self::Exact(n) => thousands(n),
+            Self::About(n) => format!("~{}", thousands(n)),
+            Self::Time(t) => format!(
+                "{:.1} ±{:.1} {}",
+                t.median as f64 / 1e3,
+                t.spread() / 1e3,
+                ours.map_or("-".into(), ratio)
+            ),
+        }
+    }
+}
+
+/// 20000 as 20,000.
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Says what is being measured: a line that the next replaces.
+fn progress(what: &str) {
+    let mut stderr = std::io::stderr();
+    let (before, after) = if stderr.is_terminal() {
+        ("\r\x1b[K", "")
+    } else {
+        ("", "\n")
+    };
+    let _ = write!(stderr, "{before}scripts/bench: {what}{after}");
+    let _ = stderr.flush();
+}
+
+/// What a storm of orphans costs: wake-ups, nanoseconds of CPU, zombies left.
+fn storm(launch: Launch, count: usize, stopped: bool) -> (u64, u64, u64) {
+    let running = launch.init().start().settled();
+    if stopped {
+        running.signal(libc::SIGSTOP);
+        running.stopped();
+    }
+    let before = running.cost();
+    orphans(&running, count);
+    // The last ones are perhaps still ending; a handler may be behind.
+    let mut zombies = usize::MAX;
+    until_at_most(harness::LIMIT * 6, "the storm is over", || {
+        std::thread::sleep(measure::QUIET * 2);
+        let (_, now) = running.children();
+        (std::mem::replace(&mut zombies, now) == now).then_some(())
+    });
+    let after = running.cost();
+    (
+        after.switches - before.switches,
+        after.cpu - before.cpu,
+        zombies as u64,
+    )
+}
+
+/// Everything that is the same each time, for one subject.
+struct Counts {
+    memory: measure::Memory,
+    calls: u64,
+    storm: (u64, u64, u64),
+    stopped: u64,
+}
+
+impl Counts {
+    fn of(subject: &Subject) -> Self {
+        Self {
+            memory: measure::memory(subject.launch()),
+            calls: measure::system_calls(subject.launch().init(), &[], false).len() as u64,
+            storm: storm(subject.launch(), 20_000, false),
+            stopped: storm(subject.launch(), 3000, true).2,
+        }
+    }
+}
+
+/// Measures every row of the table.
+fn measure_all(subjects: &[Subject]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut row = |name, unit, values: Vec<Option<Value>>| rows.push(Row { name, unit, values });
+    let each = |value: &dyn Fn(&Subject) -> Option<Value>| subjects.iter().map(value).collect();
+    let exact = |value: Option<u64>| value.map(Value::Exact);
+
+    row("file, amd64", "bytes", each(&|s| exact(s.file("amd64"))));
+    row("file, arm64", "bytes", each(&|s| exact(s.file("arm64"))));
+    let parts: Vec<_> = subjects.iter().map(Subject::parts).collect();
+    for (i, name) in ["of it headers", "of it code", "of it strings"]
+        .into_iter()
+        .enumerate()
+    {
+        row(
+            name,
+            "bytes",
+            parts.iter().map(|p| exact(p.map(|p| p[i]))).collect(),
+        );
+    }
+    row(
+        "image to pull, amd64",
+        "bytes",
+        each(&|s| exact(s.image("amd64").map(|i| i.pulled))),
+    );
+    row(
+        "image to pull, arm64",
+        "bytes",
+        each(&|s| exact(s.image("arm64").map(|i| i.pulled))),
+    );
+    row(
+        "image unpacked",
+        "bytes",
+        each(&|s| exact(s.image(HOST).map(|i| i.unpacked))),
+    );
+
+    let counts: Vec<_> = subjects
+        .iter()
+        .map(|subject| {
+            subject.path().map(|_| {
+                progress(&format!(
+                    "memory, system calls and orphans of {}",
+                    subject.name
+                ));
+                Counts::of(subject)
+            })
+        })
+        .collect();
+    let mut count = |name, unit, value: &dyn Fn(&Counts) -> Value| {
+        row(
+            name,
+            unit,
+            counts.iter().map(|c| c.as_ref().map(value)).collect(),
+        );
+    };
+    count("resident", "bytes", &|c| Value::Exact(c.memory.resident));
+    count("private, anonymous", "bytes", &|c| {
+        Value::Exact(c.memory.anonymous)
+    });
+    count("page tables", "kB", &|c| Value::Exact(c.memory.page_tables));
+    count("minor faults", "count", &|c| Value::Exact(c.memory.faults));
+    count("system calls to the first pause", "count", &|c| {
+        Value::Exact(c.calls)
+    });
+    count("20,000 orphans: wake-ups", "count", &|c| {
+        if c.storm.0 == 0 {
+            Value::Exact(0)
+        } else {
+            Value::About(c.storm.0)
+        }
+    });
+    count("20,000 orphans: CPU", "us", &|c| {
+        if c.storm.1 == 0 {
+            Value::Exact(0)
+        } else {
+            Value::About(c.storm.1 / 1000)
+        }
+    });
+    count("20,000 orphans: zombies left", "count", &|c| {
+        Value::Exact(c.storm.2)
+    });
+    count("3,000 while stopped: zombies left", "count", &|c| {
+        Value::Exact(c.stopped)
+    });
+
+    progress("memory cgroups");
+    row(
+        "memory cgroup, a process",
+        "bytes",
+        each(&|s| {
+            // The others have a child, or refuse to be anything but PID 1.
+            s.alone
+                .then(|| Value::About(measure::charge(s.path().expect("a program"), CHARGED)))
+        }),
+    );
+    progress("exec to exit of -v");
+    row(
+        "exec to exit of -v",
+        "us",
+        times::versions(subjects)
+            .into_iter()
+            .map(|t| t.map(Value::Time))
+            .collect(),
+    );
+    progress("exec to ready, SIGTERM to gone");
+    let (ready, gone) = times::lives(subjects);
+    row(
+        "exec to ready for SIGTERM",
+        "us",
+        ready.into_iter().map(|t| t.map(Value::Time)).collect(),
+    );
+    row(
+        "SIGTERM to gone",
+        "us",
+        gone.into_iter().map(|t| t.map(Value::Time)).collect(),
+    );
+    progress("");
+    rows
+}
+
+fn table(subjects: &[Subject], rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let names = subjects.iter().map(|subject| subject.name.clone());
+    table.set_header(std::iter::once(String::new()).chain(names));
+    for row in rows {
+        let ours = row.values[0];
+        let texts = row
+            .values
+            .iter()
+            .map(|v| v.map_or("-".into(), |v| v.text(ours)));
+        let name = format!(
+            "{}{}",
+            row.name,
+            if row.unit == "count" {
+                "".into()
+            } else {
+                format!(", {}", row.unit)
+            }
+        );
+        table.add_row(std::iter::once(name).chain(texts));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// The rows that `tests/size.toml` has, as they are now: table, key, number.
+fn exact() -> Vec<(&'static str, String, u64)> {
+    let subject = Subject::ours();
+    let counts = Counts::of(&subject);
+    let mut rows = Vec::new();
+    for arch in ["amd64", "arm64"] {
+        rows.push((
+            "file",
+            arch.into(),
+            fs::metadata(dist(arch))
+                .expect("scripts/build made it")
+                .len(),
+        ));
+    }
+    for arch in ["amd64", "arm64"] {
+        rows.push(("image", arch.into(), Image::ours(arch).pulled));
+    }
+    for (name, number) in [
+        ("minor faults", counts.memory.faults),
+        ("system calls to the first pause", counts.calls),
+        ("wake-ups by 20,000 orphans", counts.storm.0),
+        ("zombies left of 20,000 orphans", counts.storm.2),
+        (
+            "zombies left of 3,000 orphans while stopped",
+            counts.stopped,
+        ),
+    ] {
+        rows.push(("count", name.into(), number));
+    }
+    rows
+}
+
+/// Says for each row what was written down, what is, and the difference; writes it
+/// down if `bless` is set. Returns whether they are the same.
+fn check(bless: bool) -> bool {
+    // PAUSE_SIZES is for the tests of this.
+    let path =
+        std::env::var_os("PAUSE_SIZES").map_or(root().join("tests/size.toml"), PathBuf::from);
+    let text = fs::read_to_string(&path).expect("tests/size.toml");
+    let mut document: DocumentMut = text.parse().expect("TOML");
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["", "was", "is", "delta"]);
+    let mut same = true;
+    for (section, key, is) in exact() {
+        let is = is as i64;
+        let was = document
+            .get(section)
+            .and_then(|s| s.get(&key)?.as_integer());
+        same &= was == Some(is);
+        let delta = was.map_or("new".into(), |was| format!("{:+}", is - was));
+        let was = was.map_or("-".into(), |was| was.to_string());
+        table.add_row([format!("{section}: {key}"), was, is.to_string(), delta]);
+        document[section][&key] = toml_edit::value(is);
+    }
+    println!("{}", table.trim_fmt());
+    if bless && !same {
+        fs::write(&path, document.to_string()).expect("write tests/size.toml");
+    }
+    same
+}
+
+/// What github-action-benchmark reads as `customSmallerIsBetter`.
+fn json(rows: &[Row]) -> Json {
+    let entry = |row: &Row| {
+        let value = row.values[0]?;
+        let mut entry = json!({"name": row.name, "unit": row.unit, "value": scaled(value)});
+        if let Value::Time(times) = value {
+            entry["range"] = format!("± {:.1}", times.spread() / 1e3).into();
+        }
+        if let Some(floor) = row.values[1] {
+            entry["extra"] = format!("no-op: {}", scaled(floor)).into();
+        }
+        Some(entry)
+    };
+    rows.iter().filter_map(entry).collect()
+}
+
+/// What Bencher reads as its metric format; its latencies are in nanoseconds.
+fn bmf(rows: &[Row]) -> Json {
+    let mut all = serde_json::Map::new();
+    for row in rows {
+        let Some(value) = row.values[0] else {
+            continue;
+        };
+        let measure = match (row.unit, row.name.starts_with("file")) {
+            ("bytes", true) => "file-size",
+            ("us", _) => "latency",
+            ("count", _) => "count",
+            _ => "memory",
+        };
+        let mut metric = json!({"value": value.number()});
+        if let Value::Time(times) = value {
+            metric["lower_value"] = (times.low as f64).into();
+            metric["upper_value"] = (times.high as f64).into();
+        }
+        all.insert(row.name.into(), json!({ measure: metric }));
+    }
+    all.into()
+}
+
+/// In the unit of the row.
+fn scaled(value: Value) -> f64 {
+    match value {
+        Value::Time(times) => times.median as f64 / 1e3,
+        value => value.number(),
+    }
+}
+
+/// Ends with one line that says what is wrong.
+fn fail(what: &str) -> ! {
+    eprintln!("scripts/bench: {what}");
+    exit(1)
+}
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["check"] if !check(false) => {
+            fail(
+                "not what tests/size.toml says; if it is meant to be, scripts/bench --bless writes it down",
+            );
+        }
+        ["check"] => {}
+        ["bless"] => drop(check(true)),
+        ["map"] => print!("{}", map::markdown()),
+        ["map", file] => picture::map(file),
+        [how, rest @ ..] => {
+            let mut subjects = subjects::all();
+            if ["json", "bmf"].contains(how) {
+                subjects.truncate(2); // they have ours, beside the floor
+            }
+            let rows = measure_all(&subjects);
+            match (*how, rest) {
+                ("json", _) => println!("{:#}", json(&rows)),
+                ("bmf", _) => println!("{:#}", bmf(&rows)),
+                ("svg", [file]) => picture::comparison(file, &subjects, &rows),
+                _ => println!("{}", table(&subjects, &rows).trim_fmt()),
+            }
+        }
+        [] => fail("run scripts/bench, which says what to do"),
+    }
+}

@@ -1,0 +1,260 @@
+//! The file as a map: what each range of its bytes is, and why it is there, read
+//! from the binaries that `scripts/build` made.
+
+use std::fs;
+
+use addr2line::Loader;
+use goblin::elf::Elf;
+use goblin::elf::sym::STT_FUNC;
+use rustc_demangle::demangle;
+
+use crate::harness::programs::{dist, root};
+
+/// Names as the map has them, and the reason for each; in the order of the file. A
+/// name that is not here has no reason to be in it.
+const REASONS: [(&str, &str); COUNT] = [
+    ("ELF header", "what the kernel knows the file by"),
+    (
+        "PT_LOAD",
+        "one segment, R+X, headers included: one page, mapped once",
+    ),
+    (
+        "PT_GNU_STACK",
+        "without it the kernel makes the stack executable",
+    ),
+    (
+        "_start",
+        "the stack pointer, where argc is, becomes the argument of main",
+    ),
+    (
+        "exit",
+        "`exit_group`, and the traps of rustix and rustc behind it",
+    ),
+    (
+        "say: ppoll",
+        "row 4: is there room for a line, and a reader, so that `write` neither waits nor raises SIGPIPE?",
+    ),
+    ("say: write", "the line, in one call"),
+    (
+        "main: arguments",
+        "rows 1, 2: each is compared with `-v` and `-V`",
+    ),
+    ("main: -v", "row 1: the version, and the end"),
+    (
+        "main: handlers",
+        "rows 4, 5, 6, 10: `rt_sigaction` for INT, TERM, CHLD, in a loop; the kernel reaps for who ignores CHLD",
+    ),
+    (
+        "main: unblocking",
+        "row 5: `rt_sigprocmask`, so that a pending SIGTERM takes effect",
+    ),
+    ("main: zombies", "row 7: `wait4`, for those from before"),
+    ("main: PID 1", "row 3: `getpid`, and the warning"),
+    (
+        "main: sleep",
+        "`pause`; row 11: if it returns, the error, and the end",
+    ),
+    (
+        "stop",
+        "row 4: the handler of SIGINT and SIGTERM: which line, and the end",
+    ),
+    (
+        "pause *",
+        "row 1: `kubeadm upgrade` runs the image with `-v`",
+    ),
+    ("Warning: *", "row 3: nobody reaps where PID 1 is another"),
+    ("Error: *", "row 11: the kernel refuses to let it sleep"),
+    ("Shutting down, got signal: Interrupt", "row 4, SIGINT"),
+    (
+        "Shutting down, got signal: Terminated",
+        "row 4, SIGTERM: the last line of a pod's log",
+    ),
+];
+
+/// How many there are.
+pub const COUNT: usize = 20;
+/// The headers are the first of them.
+const HEADERS: usize = 3;
+/// The strings are the last.
+const STRINGS: usize = 15;
+
+/// Where in `src/main.rs` a part of a function begins.
+const PARTS: [(&str, &str); 9] = [
+    ("main: arguments", "extern \"C\" fn main"),
+    ("main: -v", "let version ="),
+    ("main: handlers", "let mut status ="),
+    ("main: unblocking", "let _ = unsafe { kernel_sigprocmask"),
+    ("main: zombies", "while let Ok(Some(_)) = wait("),
+    ("main: PID 1", "if !getpid().is_init()"),
+    ("main: sleep", "    pause();"),
+    ("say: ppoll", "fn say("),
+    ("say: write", "if !waits"),
+];
+
+/// A range of bytes: where it begins, how long it is, and the reason's number.
+#[derive(Clone, Copy)]
+pub struct Range {
+    pub offset: u64,
+    pub size: u64,
+    pub reason: usize,
+}
+
+pub struct Map(pub Vec<Range>);
+
+impl Map {
+    /// Of the file in `dist/`; functions are found by the symbols that cargo's own
+    /// copy of it has. Panics where a byte belongs to nothing.
+    pub fn of(arch: &str) -> Self {
+        let bytes = fs::read(dist(arch)).expect("scripts/build made it");
+        let machine = if arch == "amd64" { "x86_64" } else { "aarch64" };
+        let path = root().join(format!("target/{machine}-unknown-linux-gnu/release/pause"));
+        let symbols = fs::read(&path).expect("scripts/build made it");
+        let loader = Loader::new(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let elf = Elf::parse(&symbols).expect("an ELF file");
+
+        let (header, entry) = (
+            u64::from(elf.header.e_ehsize),
+            u64::from(elf.header.e_phentsize),
+        );
+        let mut parts = vec![
+            ("ELF header".to_string(), 0, header),
+            ("PT_LOAD".into(), header, entry),
+            ("PT_GNU_STACK".into(), header + entry, entry),
+        ];
+        for symbol in elf
+            .syms
+            .iter()
+            .filter(|symbol| symbol.st_type() == STT_FUNC)
+        {
+            let name = elf.strtab.get_at(symbol.st_name).expect("a name");
+            let name = format!("{:#}", demangle(name));
+            let name = name.rsplit("::").next().expect("a name").to_string();
+            match PARTS
+                .iter()
+                .any(|(part, _)| part.split(':').next() == Some(&name))
+            {
+                true => parts.extend(split(&loader, symbol.st_value, symbol.st_size)),
+                false => parts.push((name, symbol.st_value, symbol.st_size)),
+            }
+        }
+        parts.sort_by_key(|part| part.1);
+        let mut offset = parts.last().map(|part| part.1 + part.2).expect("parts");
+        for line in bytes[offset as usize..].split_inclusive(|byte| *byte == b'\n') {
+            let text = std::str::from_utf8(line).expect("a string");
+            parts.push((text.trim_end().to_string(), offset, line.len() as u64));
+            offset += line.len() as u64;
+        }
+
+        let mut at = 0;
+        let ranges: Vec<_> = parts
+            .into_iter()
+            .map(|(name, offset, size)| {
+                assert_eq!(at, offset, "{arch}: what is before {name}?");
+                at += size;
+                let known = |(pattern, _): &(&str, &str)| match pattern.strip_suffix('*') {
+                    Some(start) => name.starts_with(start),
+                    None => name == *pattern,
+                };
+                let reason = REASONS.iter().position(known);
+                Range {
+                    offset,
+                    size,
+                    reason: reason.unwrap_or_else(|| panic!("{arch}: why is {name} there?")),
+                }
+            })
+            .collect();
+        assert_eq!(
+            at,
+            bytes.len() as u64,
+            "{arch}: what is behind the last string?"
+        );
+        Self(ranges)
+    }
+
+    /// Bytes of headers, code and strings.
+    pub fn parts(&self) -> [u64; 3] {
+        let sum = |from, to| {
+            self.0
+                .iter()
+                .filter(|r| (from..to).contains(&r.reason))
+                .map(|r| r.size)
+                .sum()
+        };
+        [
+            sum(0, HEADERS),
+            sum(HEADERS, STRINGS),
+            sum(STRINGS, REASONS.len()),
+        ]
+    }
+}
+
+/// Splits a function into its parts, by the lines that its bytes are of.
+fn split(loader: &Loader, start: u64, size: u64) -> Vec<(String, u64, u64)> {
+    let source = fs::read_to_string(root().join("src/main.rs")).expect("src/main.rs");
+    let line_of = |text: &str| {
+        let line = source.lines().position(|line| line.contains(text));
+        line.unwrap_or_else(|| panic!("src/main.rs has no '{text}'")) as u32 + 1
+    };
+    let firsts = PARTS.map(|(name, text)| (line_of(text), name));
+    let mut parts: Vec<(String, u64, u64)> = Vec::new();
+    for address in start..start + size {
+        let mut frames = loader.find_frames(address).expect("line tables");
+        // What is inlined belongs to the line that calls it: the last frame.
+        let mut line = None;
+        while let Some(frame) = frames.next().expect("a frame") {
+            line = frame.location.and_then(|location| location.line);
+        }
+        let part = firsts
+            .iter()
+            .filter(|(first, _)| line.is_some_and(|line| *first <= line))
+            .max();
+        match (part, parts.last_mut()) {
+            (Some((_, name)), Some(last)) if last.0 == *name => last.2 += 1,
+            (Some((_, name)), _) => parts.push((name.to_string(), address, 1)),
+            // The compiler's own, of no line: it goes with what is before.
+            (None, Some(last)) => last.2 += 1,
+            (None, None) => panic!("{address:#x} is of no line"),
+        }
+    }
+    parts
+}
+
+/// What a range is, as a reader sees it.
+pub fn name(reason: usize) -> String {
+    let name = REASONS[reason].0;
+    match reason {
+        0..HEADERS => name.to_string(),
+        HEADERS..STRINGS => format!("`{name}`"),
+        _ => format!("`{}`", name.replace('*', "…")),
+    }
+}
+
+/// The table that README has.
+pub fn markdown() -> String {
+    let maps = ["amd64", "arm64"].map(Map::of);
+    let mut text = String::from(
+        "| | amd64: at | bytes | arm64: at | bytes | why |\n|---|--:|--:|--:|--:|---|\n",
+    );
+    for (reason, (_, why)) in REASONS.iter().enumerate() {
+        text += &format!("| {} ", name(reason));
+        for map in &maps {
+            let ranges: Vec<_> = map
+                .0
+                .iter()
+                .filter(|range| range.reason == reason)
+                .collect();
+            let offsets: Vec<_> = ranges
+                .iter()
+                .map(|range| range.offset.to_string())
+                .collect();
+            let size: u64 = ranges.iter().map(|range| range.size).sum();
+            text += &format!("| {} | {size} ", offsets.join(", "));
+        }
+        text += &format!("| {why} |\n");
+    }
+    let sizes = maps.map(|map| map.0.iter().map(|range| range.size).sum::<u64>());
+    text + &format!(
+        "| **the file** | | **{}** | | **{}** | |\n",
+        sizes[0], sizes[1]
+    )
+}

@@ -1,0 +1,44 @@
+/* An infra container as it is usually written, for scripts/bench to measure ours
+   beside: a handler for SIGCHLD with a waitpid loop in it, and a libc. */
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void down(int number) {
+    psignal(number, "Shutting down, got signal");
+    exit(0);
+}
+
+static void reap(int number) {
+    (void)number;
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+}
+
+static int handle(int number, void (*handler)(int)) {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_NOCLDSTOP};
+    return sigaction(number, &action, NULL);
+}
+
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "-v")) {
+            puts("pause.c");
+            return 0;
+        }
+    }
+    if (getpid() != 1)
+        fputs("Warning: pause should be the first process\n", stderr);
+    if (handle(SIGINT, down) < 0)
+        return 1;
+    if (handle(SIGTERM, down) < 0)
+        return 2;
+    if (handle(SIGCHLD, reap) < 0)
+        return 3;
+    for (;;)
+        pause();
+}

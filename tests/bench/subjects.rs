@@ -1,0 +1,274 @@
+//! The programs of the table: ours, the floor, and the others.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use goblin::elf::Elf;
+use goblin::elf::section_header::SHF_EXECINSTR;
+
+use crate::harness::launch::Launch;
+use crate::harness::programs::{HOST, dist, program, root};
+use crate::map::Map;
+
+/// The size of an image for one platform, in bytes.
+#[derive(Clone, Copy)]
+pub struct Image {
+    /// Manifest, config and layers.
+    pub pulled: u64,
+    /// Its files.
+    pub unpacked: u64,
+}
+
+pub struct Subject {
+    pub name: String,
+    /// What it is started with to hold a pod, argv\[0\] first; none for what has
+    /// only published figures.
+    argv: Vec<String>,
+    path: Option<PathBuf>,
+    version: Option<(PathBuf, &'static str)>,
+    /// Whether it is a process without a child, also when it is not PID 1.
+    pub alone: bool,
+    images: Vec<(&'static str, Image)>,
+}
+
+impl Subject {
+    fn new(name: &str, path: &Path, arguments: &[&str], version: &'static str) -> Self {
+        let argv = std::iter::once("pause").chain(arguments.iter().copied());
+        Self {
+            name: name.into(),
+            argv: argv.map(String::from).collect(),
+            path: Some(path.into()),
+            version: Some((path.into(), version)),
+            alone: arguments.is_empty(),
+            images: Vec::new(),
+        }
+    }
+
+    pub fn ours() -> Self {
+        let images = ["amd64", "arm64"].map(|arch| (arch, Image::ours(arch)));
+        let mut ours = Self::new("pause", &dist(HOST), &[], "-v");
+        ours.images = images.to_vec();
+        ours
+    }
+
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    pub fn version(&self) -> Option<&(PathBuf, &'static str)> {
+        self.version.as_ref()
+    }
+
+    /// It, about to hold a pod.
+    pub fn launch(&self) -> Launch {
+        let argv: Vec<_> = self.argv.iter().map(String::as_str).collect();
+        Launch::new(self.path().expect("a program")).argv(&argv)
+    }
+
+    pub fn image(&self, arch: &str) -> Option<Image> {
+        self.images
+            .iter()
+            .find(|(name, _)| *name == arch)
+            .map(|(_, image)| *image)
+    }
+
+    /// The size of the file, in bytes; of all but ours only this machine's is here.
+    pub fn file(&self, arch: &str) -> Option<u64> {
+        let path = match (self.name.as_str(), arch) {
+            ("pause", _) => dist(arch),
+            (_, HOST) => self.path.clone()?,
+            _ => return None,
+        };
+        Some(fs::metadata(path).expect("a program").len())
+    }
+
+    /// Bytes of headers, code and strings.
+    pub fn parts(&self) -> Option<[u64; 3]> {
+        if self.name == "pause" {
+            return Some(Map::of(HOST).parts());
+        }
+        let bytes = fs::read(self.path()?).expect("a program");
+        let elf = Elf::parse(&bytes).expect("an ELF file");
+        let header = &elf.header;
+        let headers = u64::from(header.e_ehsize)
+            + u64::from(header.e_phnum) * u64::from(header.e_phentsize)
+            + u64::from(header.e_shnum) * u64::from(header.e_shentsize);
+        let size = |wanted: &dyn Fn(&str, u64) -> bool| -> u64 {
+            let sections = elf.section_headers.iter();
+            let named = sections.map(|s| (elf.shdr_strtab.get_at(s.sh_name).unwrap_or(""), s));
+            named
+                .filter(|(name, s)| wanted(name, s.sh_flags))
+                .map(|(_, s)| s.sh_size)
+                .sum()
+        };
+        let code = size(&|_, flags| flags & u64::from(SHF_EXECINSTR) != 0);
+        let strings = size(&|name, _| name == ".rodata");
+        match elf.section_headers.len() {
+            0 => Some([headers, bytes.len() as u64 - headers, 0]), // the no-op
+            _ => Some([headers, code, strings]),
+        }
+    }
+}
+
+impl Image {
+    /// That of `scripts/image`.
+    pub fn ours(arch: &str) -> Self {
+        let from = format!(
+            "oci-archive:{}",
+            root().join("dist/pause.oci.tar").display()
+        );
+        Self::of(&from, arch)
+    }
+
+    /// Reads an image that skopeo knows under this reference.
+    fn of(from: &str, arch: &str) -> Self {
+        let (layout, root) = unpack(from, arch);
+        let sizes = |folder: &Path| -> u64 {
+            let files = run(
+                "find",
+                &[
+                    folder.to_str().expect("UTF-8"),
+                    "-type",
+                    "f",
+                    "-printf",
+                    "%s\n",
+                ],
+            );
+            files
+                .lines()
+                .map(|line| line.parse::<u64>().expect("a size"))
+                .sum()
+        };
+        Self {
+            pulled: sizes(&layout.join("blobs")),
+            unpacked: sizes(&root),
+        }
+    }
+}
+
+/// Copies one platform of an image: an OCI layout of just that, and its files.
+fn unpack(from: &str, arch: &str) -> (PathBuf, PathBuf) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-image");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("a folder");
+    let layout = format!("{}:1", folder.join("oci").display());
+    run(
+        "skopeo",
+        &[
+            "--override-arch",
+            arch,
+            "copy",
+            "--quiet",
+            from,
+            &format!("oci:{layout}"),
+        ],
+    );
+    let bundle = folder.join("bundle");
+    run(
+        "umoci",
+        &[
+            "unpack",
+            "--image",
+            &layout,
+            bundle.to_str().expect("UTF-8"),
+        ],
+    );
+    (folder.join("oci"), bundle.join("rootfs"))
+}
+
+/// Runs a program that has to succeed, and returns what it printed.
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|e| panic!("{program}: {e}: run scripts/setup bench"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {output:?}"
+    );
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Compiles `pause.c` by a compiler for static programs.
+fn c(compiler: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("pause-{compiler}"));
+    let source = root().join("tests/bench/pause.c");
+    run(
+        compiler,
+        &[
+            "-Os",
+            "-static",
+            "-s",
+            "-o",
+            path.to_str().expect("UTF-8"),
+            source.to_str().expect("UTF-8"),
+        ],
+    );
+    path
+}
+
+/// All of them, ours first and the floor second.
+pub fn all() -> Vec<Subject> {
+    // As small as ours: what a debugger wants is not there.
+    let stripped = |name: &str| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::copy(program(name), &path).expect("a copy");
+        run(
+            "llvm-objcopy",
+            &["--strip-sections", path.to_str().expect("UTF-8")],
+        );
+        path
+    };
+    let noop = stripped("noop");
+    let child = noop.to_str().expect("UTF-8");
+    let mut floor = Subject::new("no-op", &noop, &[], "-v");
+    floor.version = Some((program("exit"), "-v")); // which only exits
+    vec![
+        Subject::ours(),
+        floor,
+        Subject::new("C, glibc", &c("gcc"), &[], "-v"),
+        Subject::new("C, musl", &c("musl-gcc"), &[], "-v"),
+        Subject::new(
+            "catatonit -P",
+            Path::new("/usr/bin/catatonit"),
+            &["-P"],
+            "--version",
+        ),
+        Subject::new(
+            "tini",
+            Path::new("/usr/bin/tini"),
+            &["--", child],
+            "--version",
+        ),
+        Subject::new(
+            "dumb-init",
+            Path::new("/usr/bin/dumb-init"),
+            &[child],
+            "--version",
+        ),
+        upstream(),
+    ]
+}
+
+/// Upstream's own, if scripts/bench was given a reference; else its published sizes,
+/// of version 3.10.
+fn upstream() -> Subject {
+    if let Ok(reference) = std::env::var("PAUSE_UPSTREAM") {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pause-upstream");
+        fs::copy(unpack(&reference, HOST).1.join("pause"), &path).expect("/pause of the image");
+        let mut subject = Subject::new("upstream", &path, &[], "-v");
+        subject.images = vec![(HOST, Image::of(&reference, HOST))];
+        return subject;
+    }
+    let published = |pulled, unpacked| Image { pulled, unpacked };
+    Subject {
+        name: "upstream (published)".into(),
+        argv: Vec::new(),
+        path: None,
+        version: None,
+        alone: false,
+        images: vec![
+            ("amd64", published(320_000, 742_000)),
+            ("arm64", published(268_000, 514_000)),
+        ],
+    }
+}

@@ -1,0 +1,162 @@
+//! What can only be timed: each program in turn, many times over, so that what
+//! disturbs one disturbs all.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use nix::sys::ptrace;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use crate::harness::launch::checked;
+use crate::subjects::Subject;
+
+/// In nanoseconds: the median and the quartiles around it.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Times {
+    pub median: u64,
+    pub low: u64,
+    pub high: u64,
+}
+
+impl Times {
+    /// Half of what lies between the quartiles.
+    pub fn spread(self) -> f64 {
+        (self.high - self.low) as f64 / 2.0
+    }
+}
+
+const VERSIONS: usize = 1000;
+const LIVES: usize = 100;
+
+/// How long a program that does not handle SIGTERM by then never will.
+const NEVER: Duration = Duration::from_millis(50);
+
+/// For each program a histogram of nanoseconds, to three digits.
+struct Samples(Vec<Histogram<u64>>);
+
+impl Samples {
+    fn new(count: usize) -> Self {
+        Self(
+            (0..count)
+                .map(|_| Histogram::new(3).expect("three digits"))
+                .collect(),
+        )
+    }
+
+    fn add(&mut self, index: usize, time: Duration) {
+        self.0[index]
+            .record(time.as_nanos() as u64)
+            .expect("it grows");
+    }
+
+    fn times(self) -> Vec<Option<Times>> {
+        let times = |h: Histogram<u64>| {
+            (!h.is_empty()).then(|| Times {
+                median: h.value_at_quantile(0.5),
+                low: h.value_at_quantile(0.25),
+                high: h.value_at_quantile(0.75),
+            })
+        };
+        self.0.into_iter().map(times).collect()
+    }
+}
+
+/// Each subject once, in another order each time: who comes after a large program
+/// finds the caches cold, so nobody must always come after the same.
+fn turn(round: usize, count: usize) -> impl Iterator<Item = usize> {
+    let odd = (1..count.max(2)).step_by(2);
+    let stride = odd
+        .filter(|n| !count.is_multiple_of(*n) || *n == 1)
+        .cycle()
+        .nth(round / count);
+    let stride = stride.expect("1 is one");
+    (0..count).map(move |i| (i * stride + round) % count)
+}
+
+/// From before a program is started for its version to after its end.
+pub fn versions(subjects: &[Subject]) -> Vec<Option<Times>> {
+    let mut samples = Samples::new(subjects.len());
+    for round in 0..VERSIONS {
+        for i in turn(round, subjects.len()) {
+            let subject = &subjects[i];
+            let Some((program, argument)) = subject.version() else {
+                continue;
+            };
+            let mut command = Command::new(program);
+            command
+                .arg(argument)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            let start = Instant::now();
+            let status = command.status().expect("start it");
+            samples.add(i, start.elapsed());
+            assert!(status.success(), "{}: {status}", subject.name);
+        }
+    }
+    samples.times()
+}
+
+/// From its first instruction until SIGTERM no longer finds PID 1 without a handler,
+/// when the kernel drops it; and from SIGTERM to the end.
+pub fn lives(subjects: &[Subject]) -> (Vec<Option<Times>>, Vec<Option<Times>>) {
+    let (mut ready, mut gone) = (Samples::new(subjects.len()), Samples::new(subjects.len()));
+    // It is looked at all the time: from another CPU, or it would have none to run on.
+    pin(0).expect("a CPU");
+    for round in 0..LIVES {
+        for i in turn(round, subjects.len()).filter(|i| subjects[*i].path().is_some()) {
+            let running = subjects[i].launch().init().before(|| pin(1)).start_traced();
+            let pid = Pid::from_raw(running.pid());
+            let status = File::open(format!("/proc/{pid}/status")).expect("its status");
+            let start = Instant::now();
+            ptrace::detach(pid, None).expect("let it go on");
+            let taken = std::iter::repeat_with(|| takes_sigterm(&status))
+                .take_while(|_| start.elapsed() < NEVER)
+                .any(|taken| taken);
+            if !taken {
+                continue; // the no-op
+            }
+            ready.add(i, start.elapsed());
+            // A child of its own is perhaps still being started.
+            let running = running.settled();
+            let start = Instant::now();
+            running.signal(libc::SIGTERM);
+            waitpid(pid, None).expect("its end");
+            gone.add(i, start.elapsed());
+        }
+    }
+    (ready.times(), gone.times())
+}
+
+/// Keeps the caller on one CPU, where there are two.
+fn pin(cpu: usize) -> std::io::Result<()> {
+    // SAFETY: all zeros are a set, and it lives.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(
+            cpu.min(libc::sysconf(libc::_SC_NPROCESSORS_ONLN) as usize - 1),
+            &mut set,
+        );
+        checked(libc::sched_setaffinity(0, size_of_val(&set), &set))
+    }
+}
+
+/// Whether SIGTERM is caught, or blocked to be waited for.
+fn takes_sigterm(status: &File) -> bool {
+    let mut buffer = [0; 4096];
+    let length = status.read_at(&mut buffer, 0).expect("its status");
+    let text = std::str::from_utf8(&buffer[..length]).expect("ASCII");
+    let has = |line: &str| {
+        let set = line
+            .split_once(":\t")
+            .and_then(|(_, set)| u64::from_str_radix(set, 16).ok());
+        set.expect("a set of signals") >> (libc::SIGTERM - 1) & 1 == 1
+    };
+    let mut sets = text
+        .lines()
+        .filter(|line| line.starts_with("SigBlk") || line.starts_with("SigCgt"));
+    sets.any(has)
+}

@@ -1,0 +1,154 @@
+//! `scripts/bench`: the guard that it is, the map that README has, and the forms
+//! that other tools read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::harness::programs::root;
+use crate::harness::refused;
+
+fn bench(arguments: &[&str]) -> Command {
+    let mut command = Command::new(root().join("scripts/bench"));
+    command.args(arguments);
+    command
+}
+
+/// Runs it to a good end, and returns what it printed.
+#[track_caller]
+fn printed(arguments: &[&str]) -> String {
+    let output = bench(arguments).output().expect("scripts/bench");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// `tests/size.toml` with one number changed, for `--check` and `--bless`.
+fn sizes(name: &str, was: &str, is: &str) -> PathBuf {
+    let text = fs::read_to_string(root().join("tests/size.toml")).expect("size.toml");
+    assert!(text.contains(was), "{text}");
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, text.replacen(was, is, 1)).expect("a copy");
+    path
+}
+
+fn with(sizes: &Path, argument: &str) -> Output {
+    let mut command = bench(&[argument]);
+    command
+        .env("PAUSE_SIZES", sizes)
+        .output()
+        .expect("scripts/bench")
+}
+
+/// The row of the table that begins with `name`: was, is, delta.
+fn row(output: &Output, name: &str) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
+    let words = line
+        .unwrap_or_else(|| panic!("no {name} in {text}"))
+        .split_whitespace();
+    words.map(String::from).collect()
+}
+
+limited! {
+    /// That what nobody wrote down ends it with 1, be it smaller.
+    #[ignore = "needs scripts/test"]
+    fn check_fails_when_a_file_shrank_unnoticed() {
+        let size = fs::metadata(root().join("dist/pause-linux-arm64")).expect("dist").len();
+        let file = sizes("check.toml", &format!("arm64 = {size}"), &format!("arm64 = {}", size + 1));
+        let output = with(&file, "--check");
+        assert_eq!(row(&output, "file: arm64"), [(size + 1).to_string(), size.to_string(), "-1".into()]);
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.ends_with("scripts/bench --bless writes it down\n"), "{stderr}");
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn check_fails_on_growth_until_it_is_blessed() {
+        let file = sizes("bless.toml", "\"minor faults\" = 1", "\"minor faults\" = 0");
+        let output = with(&file, "--check");
+        assert_eq!(row(&output, "count: minor faults"), ["0", "1", "+1"]);
+        assert_eq!(output.status.code(), Some(1));
+
+        let output = with(&file, "--bless");
+        assert!(output.status.success(), "{output:?}");
+        let text = fs::read_to_string(root().join("tests/size.toml")).expect("size.toml");
+        assert_eq!(fs::read_to_string(&file).expect("the copy"), text, "and nothing else changed");
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn readme_has_the_map_of_these_very_files() {
+        let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+        let map = printed(&["--map"]);
+        assert!(readme.contains(&map), "scripts/bench --map prints what README has to have:\n{map}");
+        let drawn = Path::new(env!("CARGO_TARGET_TMPDIR")).join("map.svg");
+        printed(&["--map", "--svg", drawn.to_str().expect("UTF-8")]);
+        let ours = fs::read_to_string(root().join("tests/bench/map.svg")).expect("map.svg");
+        assert!(fs::read_to_string(drawn).expect("the map") == ours, "scripts/bench --map --svg tests/bench/map.svg draws it anew");
+    }
+
+    /// Its `customSmallerIsBetter`: a list of these, and nothing else.
+    #[ignore = "needs scripts/test"]
+    fn github_action_benchmark_reads_the_json() {
+        let list: Value = serde_json::from_str(&printed(&["--json"])).expect("JSON");
+        let list = list.as_array().expect("a list");
+        assert!(list.len() > 15, "{list:?}");
+        for entry in list {
+            for (key, value) in entry.as_object().expect("an object") {
+                let right = match key.as_str() {
+                    "name" | "unit" | "range" | "extra" => value.is_string(),
+                    "value" => value.is_number(),
+                    _ => false,
+                };
+                assert!(right, "{key}: {value}");
+            }
+            assert!(["name", "unit", "value"].iter().all(|key| entry.get(key).is_some()), "{entry}");
+        }
+    }
+
+    /// Its metric format: for each name and measure, a value between two limits.
+    #[ignore = "needs scripts/test"]
+    fn bencher_reads_the_bmf() {
+        let all: Value = serde_json::from_str(&printed(&["--bmf"])).expect("JSON");
+        let amd64 = fs::metadata(root().join("dist/pause-linux-amd64")).expect("dist").len() as f64;
+        assert_eq!(all["file, amd64"]["file-size"]["value"], amd64);
+        for (name, measures) in all.as_object().expect("names") {
+            for (measure, metric) in measures.as_object().expect("measures") {
+                let number = |key: &str| metric.get(key).map(|number| number.as_f64().expect("a number"));
+                let value = number("value").unwrap_or_else(|| panic!("{name}, {measure}: {metric}"));
+                let (low, high) = (number("lower_value"), number("upper_value"));
+                assert!(low.is_none_or(|low| low <= value) && high.is_none_or(|high| value <= high), "{metric}");
+                let known = ["value", "lower_value", "upper_value"];
+                assert!(metric.as_object().expect("a metric").keys().all(|key| known.contains(&key.as_str())));
+            }
+        }
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn other_compilers_and_libraries_are_sized_in_a_copy() {
+        let text = printed(&["--toolchain", "debian", "--rustix", "1.1.5"]);
+        let sizes: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().rev().take(2).collect()).collect();
+        let file = |arch| fs::metadata(root().join(format!("dist/pause-linux-{arch}"))).expect("dist").len().to_string();
+        assert_eq!(sizes[0], ["arm64", "amd64"]);
+        assert_eq!(sizes[1], [file("arm64"), file("amd64")], "as pinned: {text}");
+        assert!(sizes.len() == 4 && sizes.concat()[2..].iter().all(|size| size.parse::<u32>().is_ok()), "{text}");
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn refuses_what_cannot_be_measured() {
+        let says = |arguments: &[&str], text| refused(&bench(arguments).output().expect("scripts/bench"), text);
+        says(&["--frob"], "unknown argument '--frob'");
+        says(&["--json", "--check"], "--json and --check do not go together");
+        says(&["--svg"], "--svg wants a value");
+        says(&["--svg", "/none/file"], "there is no folder /none");
+        says(&["--toolchain", "nope"], "--toolchain nope is not installed");
+        says(&["--check", "--rustix", "1.1.5"], "stand alone");
+        let output = bench(&["--rustix", "99.0.0"]).output().expect("scripts/bench");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains("rustix 99.0.0: error"), "{stderr}");
+        let mut nobody = Command::new("setpriv");
+        nobody.args(["--reuid=65534", "--clear-groups"]).arg(root().join("scripts/bench"));
+        refused(&nobody.output().expect("setpriv"), "this wants root");
+    }
+}

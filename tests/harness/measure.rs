@@ -1,0 +1,197 @@
+//! What a program costs, for the tests and for the benchmark: memory, system calls
+//! and what orphans cost it are counted, and exact.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::personality::{self, Persona};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use procfs_core::FromRead;
+use procfs_core::process::SmapsRollup;
+
+use super::cgroup::Cgroup;
+use super::launch::{Launch, checked, endless_input, fork};
+use super::programs::SYS_SLEEP;
+use super::running::{Running, call_of};
+use super::{LIMIT, until};
+
+/// What a sleeping process holds, and what it took to get there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Memory {
+    /// In bytes.
+    pub resident: u64,
+    /// In bytes: private, and not of a file.
+    pub anonymous: u64,
+    /// In kB.
+    pub page_tables: u64,
+    /// Minor ones, since execve.
+    pub faults: u64,
+}
+
+/// Measures a program as PID 1, without address randomisation, so that it is the
+/// same each time.
+#[track_caller]
+pub fn memory(launch: Launch) -> Memory {
+    let fixed = || {
+        personality::set(Persona::ADDR_NO_RANDOMIZE)
+            .map(drop)
+            .map_err(std::io::Error::from)
+    };
+    let running = launch.init().before(fixed).start_traced();
+    let pid = Pid::from_raw(running.pid());
+    let before = running.stat().minflt;
+    ptrace::detach(pid, None).expect("detach");
+    let running = running.settled();
+    let maps = SmapsRollup::from_file(format!("/proc/{pid}/smaps_rollup")).expect("Linux 4.14");
+    let map = &maps.memory_map_rollup.0[0].extension.map;
+    Memory {
+        resident: map["Rss"],
+        anonymous: map["Anonymous"],
+        page_tables: running.status().vmpte.expect("VmPTE"),
+        faults: running.stat().minflt - before,
+    }
+}
+
+/// The bytes that a memory cgroup is charged for a process of `program`, in the mean
+/// of `count`: charges are taken in batches of 64 pages a CPU.
+#[track_caller]
+pub fn charge(program: &Path, count: u64) -> u64 {
+    (charge_of_all(program, count) - charge_of_all(program, 0)) / count
+}
+
+/// For `count` processes, and the shell that starts them.
+fn charge_of_all(program: &Path, count: u64) -> u64 {
+    let group = Cgroup::new("memory");
+    let script = "n=0; while [ $n -lt $1 ]; do \"$0\" & n=$((n + 1)); done; read x";
+    let program = program.to_str().expect("UTF-8");
+    let procs = group.file("cgroup.procs");
+    let join = move || {
+        // SAFETY: system calls on a string and a descriptor that live.
+        unsafe {
+            let procs = libc::open(procs.as_ptr(), libc::O_WRONLY);
+            checked(libc::write(procs, c"0".as_ptr().cast(), 1) as i64)?;
+            checked(libc::close(procs))
+        }
+    };
+    let null = fs::File::options().write(true).open("/dev/null");
+    let shell = Launch::new(Path::new("/bin/sh"))
+        .argv(&["sh", "-c", script, program, &count.to_string()])
+        .stream(2, null.expect("/dev/null"))
+        .before(join)
+        .before(endless_input)
+        .init()
+        .start();
+    shell.await_call(&[libc::SYS_read]);
+    let asleep = |pid: &&i32| call_of(**pid) == Some(SYS_SLEEP);
+    until("all of them sleep", || {
+        (shell.child_pids().iter().filter(asleep).count() as u64 == count).then_some(())
+    });
+    group.number(match group.unified {
+        true => "memory.current",
+        false => "memory.usage_in_bytes",
+    })
+}
+
+/// The numbers of the system calls that a program makes as PID 1. Each of `signals`
+/// is sent when it makes the call of that number, counted from 1; it has seen some
+/// orphans by then. To its end, or if there are none, until it sleeps.
+#[track_caller]
+pub fn system_calls(launch: Launch, signals: &[(usize, i32)], to_the_end: bool) -> Vec<i64> {
+    let running = launch.start_traced();
+    let pid = Pid::from_raw(running.pid());
+    let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL;
+    ptrace::setoptions(pid, options).expect("options");
+    let (mut calls, mut deliver) = (Vec::new(), None::<Signal>);
+    for _ in 0..1000 {
+        ptrace::syscall(pid, deliver.take()).expect("go on to the next stop");
+        let start = Instant::now();
+        let stop = loop {
+            let status = waitpid(pid, Some(WaitPidFlag::WNOHANG)).expect("its next stop");
+            if status != WaitStatus::StillAlive {
+                break status;
+            }
+            let asleep = running.stat().state == 'S';
+            if !to_the_end && asleep && start.elapsed() > QUIET {
+                return calls;
+            }
+            assert!(start.elapsed() < LIMIT, "it does not go on: {calls:?}");
+            std::thread::sleep(Duration::from_micros(100));
+        };
+        match stop {
+            WaitStatus::PtraceSyscall(_) => {
+                let info = syscall_info(running.pid());
+                if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
+                    // SAFETY: the member that goes with the op.
+                    calls.push(unsafe { info.u.entry.nr } as i64);
+                    for (_, signal) in signals.iter().filter(|(n, _)| *n == calls.len()) {
+                        orphans(&running, 10);
+                        running.signal(*signal);
+                    }
+                }
+            }
+            WaitStatus::Stopped(_, signal) => deliver = Some(signal),
+            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return calls,
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("it does not end: {calls:?}")
+}
+
+/// How long a program has to be asleep to be taken for settled.
+pub const QUIET: Duration = Duration::from_millis(50);
+
+/// PTRACE_GET_SYSCALL_INFO, of Linux 5.3; that of nix 0.30 returns garbage.
+fn syscall_info(pid: i32) -> libc::ptrace_syscall_info {
+    let size = size_of::<libc::ptrace_syscall_info>();
+    // SAFETY: all zeros are one, and it lives.
+    unsafe {
+        let mut info = std::mem::zeroed();
+        let request = libc::PTRACE_GET_SYSCALL_INFO;
+        checked(libc::ptrace(request, pid, size, &raw mut info)).expect("a traced process");
+        info
+    }
+}
+
+/// Has `count` processes lose their parent and then end, each first an orphan of
+/// the program's, alive.
+#[track_caller]
+pub fn orphans(running: &Running, count: usize) {
+    running.inside(move || {
+        (0..count).for_each(|_| in_child(|| in_orphan(|| ())));
+        0
+    });
+}
+
+// What runs inside a namespace: forks of the test, so system calls only.
+
+/// Runs `work` in a child and waits for it.
+pub fn in_child(work: impl FnOnce()) {
+    // SAFETY: the child makes system calls only.
+    unsafe {
+        let pid = fork();
+        if pid == 0 {
+            work();
+            libc::_exit(0);
+        }
+        libc::waitpid(pid, std::ptr::null_mut(), 0);
+    }
+}
+
+/// Runs `work` in a child that is not waited for, once its parent is PID 1.
+pub fn in_orphan(work: impl FnOnce()) {
+    // SAFETY: the child makes system calls only.
+    unsafe {
+        let parent = libc::getpid();
+        if fork() == 0 {
+            while libc::getppid() == parent {
+                libc::sched_yield();
+            }
+            work();
+            libc::_exit(0);
+        }
+    }
+}
