@@ -402,6 +402,7 @@ fn scaled(value: Value) -> f64 {
 
 /// Ends with one line that says what is wrong.
 fn fail(what: &str) -> ! {
+    let _ = fs::remove_dir_all(subjects::folder());
     eprintln!("scripts/bench: {what}");
     exit(1)
 }
@@ -434,4 +435,5 @@ fn main() {
         }
         [] => fail("run scripts/bench, which says what to do"),
     }
+    let _ = fs::remove_dir_all(subjects::folder());
 }

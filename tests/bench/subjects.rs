@@ -147,9 +147,17 @@ impl Image {
     }
 }
 
+/// A folder of this run's own, as two may run at a time; `main` removes it.
+pub fn folder() -> PathBuf {
+    let name = format!("bench-{}", std::process::id());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
 /// Copies one platform of an image: an OCI layout of just that, and its files.
 fn unpack(from: &str, arch: &str) -> (PathBuf, PathBuf) {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-image");
+    let folder = folder().join("image");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("a folder");
     let layout = format!("{}:1", folder.join("oci").display());
@@ -190,7 +198,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
 
 /// Compiles `pause.c` by a compiler for static programs.
 fn c(compiler: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("pause-{compiler}"));
+    let path = folder().join(format!("pause-{compiler}"));
     let source = root().join("tests/bench/pause.c");
     run(
         compiler,
@@ -210,7 +218,7 @@ fn c(compiler: &str) -> PathBuf {
 pub fn all() -> Vec<Subject> {
     // As small as ours: what a debugger wants is not there.
     let stripped = |name: &str| {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let path = folder().join(name);
         fs::copy(program(name), &path).expect("a copy");
         run(
             "llvm-objcopy",
@@ -253,7 +261,7 @@ pub fn all() -> Vec<Subject> {
 /// of version 3.10.
 fn upstream() -> Subject {
     if let Ok(reference) = std::env::var("PAUSE_UPSTREAM") {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pause-upstream");
+        let path = folder().join("pause-upstream");
         fs::copy(unpack(&reference, HOST).1.join("pause"), &path).expect("/pause of the image");
         let mut subject = Subject::new("upstream", &path, &[], "-v");
         subject.images = vec![(HOST, Image::of(&reference, HOST))];
