@@ -7,12 +7,12 @@
 
 mod harness;
 
-/// Tests that are given up after two minutes. Each takes a small part of that, and
+/// Tests that are given up after five minutes. Each takes a small part of that, and
 /// `harness::LIMIT` names the state that did not come long before.
 macro_rules! limited {
     ($($(#[$attribute:meta])* fn $name:ident() $body:block)*) => { $(
         #[test]
-        #[ntest::timeout(120_000)]
+        #[ntest::timeout(300_000)]
         $(#[$attribute])*
         fn $name() $body
     )* };

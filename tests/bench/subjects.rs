@@ -9,6 +9,7 @@ use goblin::elf::section_header::SHF_EXECINSTR;
 
 use crate::harness::launch::Launch;
 use crate::harness::programs::{HOST, dist, program, root};
+use crate::harness::until;
 use crate::map::Map;
 
 /// The size of an image for one platform, in bytes.
@@ -219,7 +220,9 @@ pub fn all() -> Vec<Subject> {
     // As small as ours: what a debugger wants is not there.
     let stripped = |name: &str| {
         let path = folder().join(name);
-        fs::copy(program(name), &path).expect("a copy");
+        // For a moment it is not there, if another run has cargo look after it.
+        let from = program(name);
+        until("a copy", || fs::copy(&from, &path).ok());
         run(
             "llvm-objcopy",
             &["--strip-sections", path.to_str().expect("UTF-8")],
@@ -229,7 +232,7 @@ pub fn all() -> Vec<Subject> {
     let noop = stripped("noop");
     let child = noop.to_str().expect("UTF-8");
     let mut floor = Subject::new("no-op", &noop, &[], "-v");
-    floor.version = Some((program("exit"), "-v")); // which only exits
+    floor.version = Some((stripped("exit"), "-v")); // which only exits
     vec![
         Subject::ours(),
         floor,

@@ -66,7 +66,9 @@ pub fn arm64(page: u32) -> Launch {
 pub fn program(name: &str) -> PathBuf {
     static TARGET: OnceLock<PathBuf> = OnceLock::new();
     let target = TARGET.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            // Cargo replaces what is there, and the benchmark may run meanwhile.
+            .join(concat!("programs-", env!("CARGO_CRATE_NAME")));
         let built = Command::new(env!("CARGO"))
             .args(["build", "--release", "--bins", "--locked", "--quiet"])
             .args(["--features", "test-programs", "--target-dir"])

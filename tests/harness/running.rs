@@ -237,7 +237,7 @@ impl Running {
             unsafe { libc::_exit(enter(self.pid).map_or(NOT_ENTERED, |()| in_child(&work))) }
         }
         let mut status = 0;
-        until_at_most(LIMIT * 10, "the work inside is done", || {
+        until_at_most(LIMIT * 20, "the work inside is done", || {
             // SAFETY: a child, and an integer that lives.
             let pid = unsafe { libc::waitpid(helper, &mut status, libc::WNOHANG) };
             (pid == helper).then_some(())
