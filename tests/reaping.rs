@@ -98,8 +98,8 @@ limited! {
 
     #[ignore = "needs scripts/test"]
     fn leaves_no_zombie_while_it_is_frozen() {
+        let group = Cgroup::new("freezer"); // removed after what is in it
         let running = pause().init().start().ready();
-        let group = Cgroup::new("freezer");
         group.add(running.pid());
         freeze(&group, true);
         let before = running.cost();
@@ -111,8 +111,8 @@ limited! {
 
     #[ignore = "needs scripts/test"]
     fn leaves_no_zombie_with_the_least_cpu_there_is() {
+        let group = Cgroup::new("cpu"); // removed after what is in it
         let running = pause().init().start().ready();
-        let group = Cgroup::new("cpu");
         // 1 ms in 1 s, in microseconds: the kernel's limits for both.
         match group.unified {
             true => group.set("cpu.max", "1000 1000000"),

@@ -126,8 +126,8 @@ limited! {
 
     #[ignore = "needs scripts/test"]
     fn goes_on_after_the_freezer() {
+        let group = Cgroup::new("freezer"); // removed after what is in it
         let running = init();
-        let group = Cgroup::new("freezer");
         group.add(running.pid());
         for _ in 0..3 {
             freeze(&group, true);
