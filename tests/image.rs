@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::harness::clone::Clone;
 use crate::harness::programs::{dist, root};
-use crate::harness::refused;
+use crate::harness::{refused, run};
 
 const PLATFORMS: [(&str, Arch); 2] = [("amd64", Arch::Amd64), ("arm64", Arch::ARM64)];
 
@@ -114,18 +114,6 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// Runs a program that has to succeed, and returns what it printed.
-#[track_caller]
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|e| panic!("{program}: {e}: run scripts/setup"));
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {output:?}"
-    );
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
-
 /// Runs `scripts/image` in a clone.
 fn image(clone: &Clone, arguments: &[&str]) -> Output {
     let mut command = clone.command(&["scripts/image"]);
@@ -165,7 +153,7 @@ limited! {
             fs::write(&tar, Command::new("gzip").arg("-dc").arg(&layer).output().expect("gzip").stdout).expect("the layer");
             let [diff_id] = config.rootfs().diff_ids().as_slice() else { panic!("not one diff_id") };
             assert_eq!(run_sha256(&tar), *diff_id);
-            let list = crate::image::run("tar", &["--numeric-owner", "--utc", "-tvf", text(&tar)]);
+            let list = crate::harness::run("tar", &["--numeric-owner", "--utc", "-tvf", text(&tar)]);
             assert_eq!(list.split_whitespace().collect::<Vec<_>>(),
                 ["-rwxr-xr-x", "0/0", &fs::metadata(dist(name)).expect("pause").len().to_string(), "1970-01-01", "00:00", "pause"]);
             let pause = Command::new("tar").args(["-xOf", text(&tar), "pause"]).output().expect("tar");

@@ -24,9 +24,9 @@ use toml_edit::DocumentMut;
 
 use harness::launch::Launch;
 use harness::measure::{self, orphans};
-use harness::programs::{HOST, dist, root};
+use harness::programs::{HOST, root};
 use harness::until_at_most;
-use subjects::{Image, Subject};
+use subjects::Subject;
 use times::Times;
 
 /// The processes of which the mean charge is taken: the batches are below 1% of so many.
@@ -51,6 +51,14 @@ struct Row {
 }
 
 impl Value {
+    /// What differs from run to run, in units of `unit`, unless there is none of it.
+    fn nearly(n: u64, unit: u64) -> Self {
+        match n {
+            0 => Self::Exact(0),
+            n => Self::About(n / unit),
+        }
+    }
+
     fn number(self) -> f64 {
         match self {
             Self::Exact(n) | Self::About(n) => n as f64,
@@ -207,18 +215,10 @@ fn measure_all(subjects: &[Subject]) -> Vec<Row> {
         Value::Exact(c.calls)
     });
     count("20,000 orphans: wake-ups", "count", &|c| {
-        if c.storm.0 == 0 {
-            Value::Exact(0)
-        } else {
-            Value::About(c.storm.0)
-        }
+        Value::nearly(c.storm.0, 1)
     });
     count("20,000 orphans: CPU", "us", &|c| {
-        if c.storm.1 == 0 {
-            Value::Exact(0)
-        } else {
-            Value::About(c.storm.1 / 1000)
-        }
+        Value::nearly(c.storm.1, 1000)
     });
     count("20,000 orphans: zombies left", "count", &|c| {
         Value::Exact(c.storm.2)
@@ -296,16 +296,11 @@ fn exact() -> Vec<(&'static str, String, u64)> {
     let counts = Counts::of(&subject);
     let mut rows = Vec::new();
     for arch in ["amd64", "arm64"] {
-        rows.push((
-            "file",
-            arch.into(),
-            fs::metadata(dist(arch))
-                .expect("scripts/build made it")
-                .len(),
-        ));
+        rows.push(("file", arch.into(), subject.file(arch).expect("a file")));
     }
     for arch in ["amd64", "arm64"] {
-        rows.push(("image", arch.into(), Image::ours(arch).pulled));
+        let image = subject.image(arch).expect("an image");
+        rows.push(("image", arch.into(), image.pulled));
     }
     for (name, number) in [
         ("minor faults", counts.memory.faults),
@@ -421,10 +416,10 @@ fn main() {
         ["map"] => print!("{}", map::markdown()),
         ["map", file] => picture::map(file),
         [how, rest @ ..] => {
-            let mut subjects = subjects::all();
-            if ["json", "bmf"].contains(how) {
-                subjects.truncate(2); // they have ours, beside the floor
-            }
+            let subjects = match *how {
+                "json" | "bmf" => subjects::ours_and_floor(),
+                _ => subjects::all(),
+            };
             let rows = measure_all(&subjects);
             match (*how, rest) {
                 ("json", _) => println!("{:#}", json(&rows)),

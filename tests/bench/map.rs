@@ -171,6 +171,11 @@ impl Map {
         Self(ranges)
     }
 
+    /// Of the file, in bytes.
+    pub fn size(&self) -> u64 {
+        self.0.iter().map(|range| range.size).sum()
+    }
+
     /// Bytes of headers, code and strings.
     pub fn parts(&self) -> [u64; 3] {
         let sum = |from, to| {
@@ -252,7 +257,7 @@ pub fn markdown() -> String {
         }
         text += &format!("| {why} |\n");
     }
-    let sizes = maps.map(|map| map.0.iter().map(|range| range.size).sum::<u64>());
+    let sizes = maps.map(|map| map.size());
     text + &format!(
         "| **the file** | | **{}** | | **{}** | |\n",
         sizes[0], sizes[1]

@@ -114,10 +114,9 @@ fn draw_map(file: &str) -> Result<(), Error> {
     let root = SVGBackend::new(file, (900, 460)).into_drawing_area();
     for (i, arch) in ["amd64", "arm64"].into_iter().enumerate() {
         let map = Map::of(arch);
-        let size: u64 = map.0.iter().map(|range| range.size).sum();
         let left = 20 + 290 * i as i32;
         root.draw(&Text::new(
-            format!("{arch}: {size} bytes"),
+            format!("{arch}: {} bytes", map.size()),
             (left, 16),
             text(16),
         ))?;

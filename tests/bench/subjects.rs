@@ -1,15 +1,14 @@
 //! The programs of the table: ours, the floor, and the others.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use goblin::elf::Elf;
 use goblin::elf::section_header::SHF_EXECINSTR;
 
 use crate::harness::launch::Launch;
 use crate::harness::programs::{HOST, dist, program, root};
-use crate::harness::until;
+use crate::harness::run;
 use crate::map::Map;
 
 /// The size of an image for one platform, in bytes.
@@ -114,7 +113,7 @@ impl Subject {
 
 impl Image {
     /// That of `scripts/image`.
-    pub fn ours(arch: &str) -> Self {
+    fn ours(arch: &str) -> Self {
         let from = format!(
             "oci-archive:{}",
             root().join("dist/pause.oci.tar").display()
@@ -186,17 +185,6 @@ fn unpack(from: &str, arch: &str) -> (PathBuf, PathBuf) {
     (folder.join("oci"), bundle.join("rootfs"))
 }
 
-/// Runs a program that has to succeed, and returns what it printed.
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|e| panic!("{program}: {e}: run scripts/setup bench"));
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {output:?}"
-    );
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
-
 /// Compiles `pause.c` by a compiler for static programs.
 fn c(compiler: &str) -> PathBuf {
     let path = folder().join(format!("pause-{compiler}"));
@@ -215,27 +203,35 @@ fn c(compiler: &str) -> PathBuf {
     path
 }
 
-/// All of them, ours first and the floor second.
-pub fn all() -> Vec<Subject> {
-    // As small as ours: what a debugger wants is not there.
-    let stripped = |name: &str| {
-        let path = folder().join(name);
-        // For a moment it is not there, if another run has cargo look after it.
-        let from = program(name);
-        until("a copy", || fs::copy(&from, &path).ok());
-        run(
-            "llvm-objcopy",
-            &["--strip-sections", path.to_str().expect("UTF-8")],
-        );
-        path
-    };
-    let noop = stripped("noop");
-    let child = noop.to_str().expect("UTF-8");
-    let mut floor = Subject::new("no-op", &noop, &[], "-v");
+/// Ours, and beside it the floor.
+pub fn ours_and_floor() -> Vec<Subject> {
+    let mut floor = Subject::new("no-op", &stripped("noop"), &[], "-v");
     floor.version = Some((stripped("exit"), "-v")); // which only exits
-    vec![
-        Subject::ours(),
-        floor,
+    vec![Subject::ours(), floor]
+}
+
+/// One of the programs in `tests/programs`, as small as ours: without what a debugger
+/// wants. Another run may build them meanwhile, and cargo replaces what is there.
+fn stripped(name: &str) -> PathBuf {
+    let path = folder().join(name);
+    let lock = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs.lock"));
+    let lock = lock.expect("a file to lock");
+    lock.lock().expect("a lock");
+    fs::copy(program(name), &path).expect("a copy");
+    drop(lock);
+    run(
+        "llvm-objcopy",
+        &["--strip-sections", path.to_str().expect("UTF-8")],
+    );
+    path
+}
+
+/// All of them, these two first.
+pub fn all() -> Vec<Subject> {
+    let mut all = ours_and_floor();
+    let child = all[1].path().expect("a program").to_owned();
+    let child = child.to_str().expect("UTF-8");
+    all.extend([
         Subject::new("C, glibc", &c("gcc"), &[], "-v"),
         Subject::new("C, musl", &c("musl-gcc"), &[], "-v"),
         Subject::new(
@@ -257,7 +253,8 @@ pub fn all() -> Vec<Subject> {
             "--version",
         ),
         upstream(),
-    ]
+    ]);
+    all
 }
 
 /// Upstream's own, if scripts/bench was given a reference; else its published sizes,

@@ -89,28 +89,34 @@ pub fn remove(group: &Path) {
 
 /// Where each hierarchy is mounted.
 pub fn mounts() -> Vec<PathBuf> {
+    let of = |mount: Mount| PathBuf::from(&mount[1]);
+    hierarchies().into_iter().map(of).collect()
+}
+
+/// The fields of a line of /proc/mounts: source, place, type, options.
+type Mount = Vec<String>;
+
+/// Those of control groups.
+fn hierarchies() -> Vec<Mount> {
     let mounts = fs::read_to_string("/proc/mounts").expect("/proc/mounts");
     let fields = mounts
         .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>());
+        .map(|line| line.split(' ').map(String::from).collect::<Mount>());
     fields
         .filter(|fields| fields[2].starts_with("cgroup"))
-        .map(|fields| fields[1].into())
         .collect()
 }
 
 /// Where `controller` is mounted, and whether that is version 2. The freezer of
 /// version 2 is no controller: every group has it.
 fn hierarchy(controller: &str) -> (PathBuf, bool) {
-    let mounts = fs::read_to_string("/proc/mounts").expect("/proc/mounts");
     let mut unified = None;
-    for line in mounts.lines() {
-        let fields: Vec<_> = line.split(' ').collect();
-        match fields[2] {
+    for fields in hierarchies() {
+        match fields[2].as_str() {
             "cgroup" if fields[3].split(',').any(|option| option == controller) => {
-                return (fields[1].into(), false);
+                return (PathBuf::from(&fields[1]), false);
             }
-            "cgroup2" => unified = Some(PathBuf::from(fields[1])),
+            "cgroup2" => unified = Some(PathBuf::from(&fields[1])),
             _ => {}
         }
     }

@@ -9,7 +9,7 @@ pub mod measure;
 pub mod programs;
 pub mod running;
 
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 /// The limit for a state that takes milliseconds to come.
@@ -44,4 +44,16 @@ pub fn refused(output: &Output, text: &str) {
         stderr.lines().count() == 1 && stderr.contains(text),
         "not one line with '{text}': {stderr}"
     );
+}
+
+/// Runs a program that has to succeed, and returns what it printed.
+#[track_caller]
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|e| panic!("{program}: {e}: run scripts/setup"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {output:?}"
+    );
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
