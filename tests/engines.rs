@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::harness::cell::Cell;
+use crate::harness::cell::{Cell, machine};
 use crate::harness::programs::{HOST, dist, root};
 use crate::harness::until;
 
@@ -33,13 +33,6 @@ fn stops_at_once(cell: &Cell, line: &str) {
         "{line}: {:?}",
         start.elapsed()
     );
-}
-
-/// What an engine could leave outside its cell: mounts, devices, images.
-fn machine() -> String {
-    let line = "cat /proc/mounts; ls /sys/class/net /run /etc/containers /var/lib/docker /var/lib/containerd /var/lib/containers 2>&1";
-    let output = Command::new("sh").args(["-c", line]).output().expect("sh");
-    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// The processes in a PID namespace.

@@ -51,6 +51,7 @@ mod engines;
 mod image;
 mod machine;
 mod pod;
+mod readme;
 mod reaping;
 mod refusals;
 mod release;

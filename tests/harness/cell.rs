@@ -3,28 +3,30 @@
 //! paths; pause is its PID 1, and takes all of it along when it is killed.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::launch::checked;
 use super::programs::host;
 use super::{cgroup, until, until_at_most};
 
 /// Joins the cell's groups, then leaves the machine's namespaces for its own. What
-/// is written to /etc and /var is lost with them.
+/// is written to /etc, /opt and /var is lost with them.
 const START: &str = r#"
 set -e
 for group in "$@"; do echo $$ >"$group/cgroup.procs"; done
 exec unshare --mount --net --pid --ipc --uts --cgroup --fork --kill-child --mount-proc sh -ec '
     for group in "$@"; do mount --bind "$group" "${group%/*}"; done
     mount -t tmpfs tmpfs /run
-    for folder in etc var; do
+    for folder in etc opt var; do
         mkdir -p /run/cell/$folder/upper /run/cell/$folder/work
         mount -t overlay -o lowerdir=/$folder,upperdir=/run/cell/$folder/upper,workdir=/run/cell/$folder/work overlay /$folder
     done
     # Engines cannot put their own overlays onto this one.
-    for folder in containers docker containerd; do
+    for folder in containers docker containerd kubelet; do
         mkdir -p /var/lib/$folder && mount -t tmpfs tmpfs /var/lib/$folder
     done
     mkdir /run/tmp && mkdir -p /etc/containers
@@ -43,6 +45,17 @@ END
     exec "$PAUSE"' sh "$@"
 "#;
 
+/// What an engine or a kubelet could leave outside its cell: mounts, devices, folders,
+/// settings of the kernel.
+pub fn machine() -> String {
+    let line = "cat /proc/mounts; cd /proc/sys && cat kernel/panic* kernel/keys/root_max* vm/overcommit_memory vm/panic_on_oom; \
+        ls /sys/class/net /run /opt /etc/cni/net.d /etc/containers /usr/libexec; \
+        ls /var/lib/cni /var/lib/containerd /var/lib/containers /var/lib/docker /var/lib/kubelet";
+    let output = Command::new("sh").args(["-c", line]).output().expect("sh");
+    let (stdout, stderr) = (output.stdout, output.stderr); // what is not there, too
+    String::from_utf8([stdout, stderr].concat()).expect("UTF-8")
+}
+
 /// The limit for a daemon, and for a command of an engine on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -51,6 +64,8 @@ pub struct Cell {
     /// PID 1, as seen from outside.
     pub init: i32,
     pub groups: Vec<PathBuf>,
+    /// The PATH of what is started in it, if not that of the tests.
+    pub path: Option<String>,
 }
 
 impl Cell {
@@ -74,7 +89,10 @@ impl Cell {
                 }
             }
         }
-        let unshare = Command::new("sh")
+        let mut unshare = Command::new("sh");
+        // SAFETY: one system call. A cell does not outlive the test, however that ends.
+        unsafe { unshare.pre_exec(|| checked(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))) };
+        let unshare = unshare
             .args(["-c", START, "sh"])
             .args(&groups)
             .env("PAUSE", host())
@@ -87,6 +105,7 @@ impl Cell {
             unshare,
             init: 0,
             groups,
+            path: None,
         };
         cell.init = until("pause is PID 1 of the cell", || {
             let path = format!("/proc/{0}/task/{0}/children", cell.unshare.id());
@@ -106,6 +125,9 @@ impl Cell {
             .args(["--wdns=/", program])
             .env("TMPDIR", "/run/tmp")
             .stdin(Stdio::null());
+        if let Some(path) = &self.path {
+            command.env("PATH", path);
+        }
         command
     }
 

@@ -1,0 +1,288 @@
+//! What a runtime does with pause, through CRI: pods with each PID namespace, members
+//! that come and go, signals, and the end.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::until;
+use crate::node::Node;
+use crate::pod::{Mode, Pod, confined, is_ours, orphans, status};
+use crate::report::Report;
+
+pub fn check(node: &Node, report: &mut Report) {
+    if node.pins() {
+        report.check("pause is pinned: nobody collects it as garbage", || {
+            let pod = Pod::new(node, Mode::Pod);
+            let info = node.inspect(&format!("inspectp {}", pod.id));
+            let name = info["info"]["image"]
+                .as_str()
+                .expect("the image of a sandbox");
+            let image = node.inspect(&format!("inspecti {name}"));
+            assert_eq!(image["status"]["pinned"], true, "{name} is not pinned");
+            name.into()
+        });
+    } else {
+        report.note("images cannot be pinned before containerd 1.6.25 and 1.7.10");
+    }
+    // CRI-O makes no pause for the others, unless it is told to.
+    let modes: &[_] = match node.crio {
+        true => &[Mode::Pod],
+        false => &[Mode::Pod, Mode::Container, Mode::Node],
+    };
+    for mode in modes {
+        report.check(
+            &format!("two containers see one pod, PID namespace: {mode:?}"),
+            || one_pod(node, *mode),
+        );
+    }
+    report.check("200 orphans leave no zombie, and pause sleeps on", || {
+        let pod = Pod::new(node, Mode::Pod);
+        let member = pod.start("member", "sleeper");
+        orphans(node, pod.pid, |line| drop(pod.exec(&member, line)));
+        "0 context switches, 0 zombies".into()
+    });
+    report.check("a container is replaced, and pause does not move", || {
+        let pod = Pod::new(node, Mode::Pod);
+        let (first, _) = (pod.start("first", "sleeper"), pod.start("other", "sleeper"));
+        let before = pod.pause();
+        node.crictl(&format!("stop {}", first.id));
+        node.crictl(&format!("rm {}", first.id));
+        pod.start("second", "sleeper");
+        assert_eq!(pod.pause(), before);
+        format!("before and after: {before}")
+    });
+    report.check("signals that pause does not know do nothing", || {
+        let pod = Pod::new(node, Mode::Pod);
+        let member = pod.start("member", "sleeper");
+        let before = pod.pause();
+        for signal in ["HUP", "USR1", "CHLD", "WINCH"] {
+            pod.exec(&member, &format!("kill -{signal} 1"));
+            node.sh(&format!("kill -{signal} {}", pod.pid));
+        }
+        pod.exec(&member, "kill -KILL 1");
+        assert_eq!(pod.pause(), before);
+        assert_eq!(pod.state(), "SANDBOX_READY");
+        "HUP, USR1, CHLD and WINCH from the node and from inside, KILL from inside".into()
+    });
+    for signal in ["TERM", "INT"] {
+        for inside in [false, true] {
+            let from = if inside {
+                "from inside"
+            } else {
+                "from the node"
+            };
+            report.check(
+                &format!("SIG{signal} {from} ends it with 0, and the sandbox is not ready"),
+                || {
+                    let pod = Pod::new(node, Mode::Pod);
+                    let member = pod.start("member", "sleeper");
+                    match inside {
+                        // The shell that does it ends with its pod.
+                        true => drop(
+                            node.crictl_output(&format!("exec {} kill -{signal} 1", member.id)),
+                        ),
+                        false => drop(node.sh(&format!("kill -{signal} {}", pod.pid))),
+                    }
+                    pod.ended();
+                    assert_eq!(node.exit_status(&pod.id), 0);
+                    pod.remove();
+                    String::new()
+                },
+            );
+        }
+    }
+    report.check(
+        "SIGKILL from the node ends it with 137, so that a status of 0 says something",
+        || {
+            let pod = Pod::new(node, Mode::Pod);
+            node.sh(&format!("kill -KILL {}", pod.pid));
+            pod.ended();
+            assert_eq!(node.exit_status(&pod.id), 137);
+            String::new()
+        },
+    );
+    if node.crio {
+        // containerd kills sandboxes, with SIGKILL and 137, whatever they run.
+        report.check("a stop sends SIGTERM, and takes less than a second", || {
+            // The quickest of three: a busy machine can make any one slow.
+            let stop = |_| {
+                let pod = Pod::new(node, Mode::Pod);
+                pod.start("member", "sleeper");
+                let start = Instant::now();
+                node.crictl(&format!("stopp {}", pod.id));
+                let took = start.elapsed();
+                assert_eq!(node.exit_status(&pod.id), 0);
+                took
+            };
+            let took = (0..3).map(stop).min().expect("three");
+            assert!(took < Duration::from_secs(1), "{took:?}");
+            format!("{} ms, exit status 0", took.as_millis())
+        });
+    }
+    report.check("stop and remove leave nothing", || leaves_nothing(node));
+    restricted(node, report);
+}
+
+/// Two containers and pause see the same network, IPC and host name, and with one PID
+/// namespace each other.
+fn one_pod(node: &Node, mode: Mode) -> String {
+    let pod = Pod::new(node, mode);
+    is_ours(node, pod.pid);
+    let (web, app) = (pod.start("web", "web"), pod.start("app", "app-1"));
+    for name in ["net", "ipc", "uts"] {
+        let all = [pod.pid, web.pid, app.pid].map(|pid| pod.namespace(pid, name));
+        assert!(all.iter().all(|one| *one == all[0]), "{name}: {all:?}");
+    }
+    let loopback = |container| pod.exec(container, "ip -o link show | grep -c LOOPBACK");
+    assert_eq!(
+        (loopback(&web).as_str(), loopback(&app).as_str()),
+        ("1", "1"),
+        "not one loopback"
+    );
+    // One listens on the loopback, the other asks there.
+    until("nginx answers for the application", || {
+        let page = node.crictl_output(&format!("exec {} wget -qO- http://127.0.0.1/", app.id));
+        (page.stdout == b"application 1\n").then_some(())
+    });
+    assert_eq!(
+        pod.exec(&app, "wget -qO- http://127.0.0.1:2368/"),
+        "application 1"
+    );
+
+    let [pause, first, second] = [pod.pid, web.pid, app.pid].map(|pid| pod.namespace(pid, "pid"));
+    let here = pod.namespace(1, "pid");
+    match mode {
+        Mode::Pod => {
+            assert!(
+                pause == first && pause == second && pause != here,
+                "{pause} {first} {second}"
+            );
+            assert_eq!(status(node, pod.pid).nspid.expect("NSpid").last(), Some(&1));
+            for container in [&web, &app] {
+                assert_eq!(pod.exec(container, "cat /proc/1/comm"), "pause");
+            }
+            "PID 1 is /pause in both".into()
+        }
+        Mode::Container => {
+            let all = [&pause, &first, &second, &here];
+            let other = |i: usize| all[i + 1..].iter().all(|one| *one != all[i]);
+            assert!((0..3).all(other), "{all:?}");
+            "three namespaces".into()
+        }
+        Mode::Node => {
+            assert!(
+                first == here && second == here,
+                "{first} {second}, not {here}"
+            );
+            "that of the node".into()
+        }
+    }
+}
+
+/// By the names of both, which all that belongs to them has somewhere.
+fn leaves_nothing(node: &Node) -> String {
+    let pod = Pod::new(node, Mode::Pod);
+    let member = pod.start("member", "sleeper");
+    let ids = [&pod.id, &member.id];
+    let has = |text: &str| ids.iter().filter(|id| text.contains(id.as_str())).count();
+    let left = || {
+        let mounts = node.sh("cat /proc/self/mountinfo");
+        let groups = node.sh("find /sys/fs/cgroup -type d");
+        let processes = node.sh("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '");
+        let known =
+            node.crictl("pods --quiet --no-trunc") + &node.crictl("ps --all --quiet --no-trunc");
+        [&mounts, &groups, &processes, &known].map(|text| has(text))
+    };
+    let info = node.inspect(&format!("inspectp {}", pod.id));
+    let namespaces = info["info"]["runtimeSpec"]["linux"]["namespaces"].as_array();
+    let network = namespaces
+        .expect("its namespaces")
+        .iter()
+        .find(|one| one["type"] == "network");
+    let network = network.expect("a network")["path"]
+        .as_str()
+        .expect("a path");
+    let is_there = || node.output(&format!("test -e {network}")).status.success();
+    let before = left();
+    assert!(
+        !before.contains(&0) && is_there(),
+        "{before:?}: what to look for is not known"
+    );
+    pod.remove();
+    until("no mount, group, process or name is left", || {
+        (left() == [0; 4]).then_some(())
+    });
+    assert!(!is_there(), "{network} is left");
+    String::new()
+}
+
+/// Pods that may do nothing.
+fn restricted(node: &Node, report: &mut Report) {
+    let wanted = json!({
+        "run_as_user": {"value": 1000},
+        "run_as_group": {"value": 1000},
+        "readonly_rootfs": true,
+        "seccomp": {"profile_type": 0},
+    });
+    report.check(
+        "a restricted pod: runAsNonRoot, read-only root, ALL dropped, RuntimeDefault",
+        || {
+            let pod = Pod::with(node, Mode::Pod, wanted.clone(), "");
+            let mut member = wanted;
+            member["capabilities"] = json!({"drop_capabilities": ["ALL"]});
+            member["no_new_privs"] = json!(true);
+            let member = pod.start_with("member", "sleeper", member);
+            is_ours(node, pod.pid);
+            let confined = confined(node, pod.pid);
+            assert_eq!(status(node, member.pid).capbnd, Some(0));
+            let mounts = fs::read_to_string(node.proc(pod.pid, "mountinfo")).expect("its mounts");
+            let top = mounts
+                .lines()
+                .find(|line| line.split(' ').nth(4) == Some("/"))
+                .expect("its root");
+            assert!(
+                top.split(' ').nth(5).expect("options").starts_with("ro"),
+                "{top}"
+            );
+            node.sh(&format!("kill -TERM {}", pod.pid));
+            pod.ended();
+            assert_eq!(node.exit_status(&pod.id), 0);
+            confined
+        },
+    );
+    let info = node.inspect("info");
+    let handlers = info["runtimeHandlers"].as_array().into_iter().flatten();
+    let able = handlers.filter(|one| one["features"]["user_namespaces"] == true);
+    let name = able
+        .filter_map(|one| one["name"].as_str())
+        .find(|name| !name.is_empty());
+    let what = "a pod with a user namespace (hostUsers: false)";
+    let Some(name) = name else {
+        return report.note(&format!("{what}: this runtime has none"));
+    };
+    report.check(what, || {
+        let ids = json!([{"host_id": 65536, "container_id": 0, "length": 65536}]);
+        let users =
+            json!({"namespace_options": {"userns_options": {"mode": 0, "uids": ids, "gids": ids}}});
+        let pod = Pod::with(node, Mode::Pod, users.clone(), &format!("--runtime {name}"));
+        let member = pod.start_with("member", "sleeper", users);
+        is_ours(node, pod.pid);
+        assert_eq!(
+            pod.namespace(pod.pid, "user"),
+            pod.namespace(member.pid, "user")
+        );
+        let map = fs::read_to_string(node.proc(pod.pid, "uid_map")).expect("its map");
+        assert_eq!(
+            map.split_whitespace().collect::<Vec<_>>(),
+            ["0", "65536", "65536"]
+        );
+        orphans(node, pod.pid, |line| drop(pod.exec(&member, line)));
+        let user = status(node, pod.pid).ruid;
+        node.sh(&format!("kill -TERM {}", pod.pid));
+        pod.ended();
+        assert_eq!(node.exit_status(&pod.id), 0);
+        format!("by the handler {name}: root in it is uid 65536, pause {user}")
+    });
+}

@@ -1,0 +1,129 @@
+//! critest, all of it, with our pause and with a C pause at the same time: what fails
+//! for both is the machine's or the runtime's, and ours may fail nothing else.
+
+use std::fs;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::Work;
+use crate::images::{C_PAUSE, Images, PAUSE};
+use crate::node::{Node, Runtime};
+use crate::report::Report;
+
+/// A spec that is not settled at the first try has two more: a busy machine alone can
+/// make one late.
+const TRIES: u32 = 3;
+
+/// The name of each spec and its outcome, in the order of the names, of which some are
+/// there twice.
+type Outcomes = Vec<(String, String)>;
+
+/// Runs all of it on a node of its own, with the runc that knows user namespaces.
+fn run(pause: &str, name: &str, work: &Work, images: &Images) -> (Vec<String>, Outcomes) {
+    let node = Node::new(Runtime::Containerd2, pause, work, images);
+    images.serve(&node);
+    let log = work.logs.join(format!("critest-{name}"));
+    let output = node.output(&format!(
+        "critest --runtime-endpoint {} --ginkgo.no-color --ginkgo.flake-attempts {TRIES} \
+         --runtime-handler userns --ginkgo.json-report {1}.json >{1}.log 2>&1",
+        node.endpoint,
+        log.display(),
+    ));
+    let report = fs::read_to_string(log.with_extension("json"));
+    let report = report.unwrap_or_else(|_| {
+        panic!(
+            "critest ended with {}: see {}.log",
+            output.status,
+            log.display()
+        )
+    });
+    let suites: Value = serde_json::from_str(&report).expect("JSON");
+    let specs = suites[0]["SpecReports"].as_array().expect("specs").iter();
+    let specs = specs
+        .filter(|spec| spec["LeafNodeType"] == "It")
+        .map(|spec| {
+            let path = spec["ContainerHierarchyTexts"]
+                .as_array()
+                .into_iter()
+                .flatten();
+            let path: Vec<_> = path
+                .chain([&spec["LeafNodeText"]])
+                .filter_map(Value::as_str)
+                .collect();
+            (
+                path.join(" "),
+                spec["State"].as_str().expect("a state").to_string(),
+            )
+        });
+    let mut outcomes: Outcomes = specs.collect();
+    outcomes.sort();
+    (node.parts.clone(), outcomes)
+}
+
+/// The names of the specs that ended so.
+fn of<'a>(outcomes: &'a Outcomes, states: &[&str]) -> Vec<&'a str> {
+    let of = outcomes
+        .iter()
+        .filter(|(_, state)| states.contains(&state.as_str()));
+    of.map(|(name, _)| name.as_str()).collect()
+}
+
+fn failed(outcomes: &Outcomes) -> Vec<&str> {
+    of(
+        outcomes,
+        &["failed", "panicked", "interrupted", "aborted", "timedout"],
+    )
+}
+
+fn said(outcomes: &Outcomes) -> String {
+    let [passed, skipped] =
+        [&["passed"][..], &["skipped", "pending"]].map(|states| of(outcomes, states).len());
+    format!(
+        "{passed} passed, {} failed, {skipped} skipped",
+        failed(outcomes).len()
+    )
+}
+
+pub fn check(work: &Work, images: &Images, report: &mut Report) {
+    let both = thread::scope(|scope| {
+        let both = [(PAUSE, "pause"), (C_PAUSE, "c")]
+            .map(|(pause, name)| scope.spawn(move || run(pause, name, work, images)));
+        both.map(|one| {
+            one.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    });
+    let [(parts, ours), (_, control)] = both;
+    report.versions(&parts);
+    report.check("the same specs ran with both", || {
+        let names = |outcomes: &Outcomes| {
+            outcomes
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect::<Vec<_>>()
+        };
+        assert!(names(&ours) == names(&control), "not the same specs");
+        let skipped = |outcomes| of(outcomes, &["skipped", "pending"]);
+        assert_eq!(skipped(&ours), skipped(&control));
+        // A node on which nothing works fails alike with both.
+        assert!(
+            of(&control, &["passed"]).len() > control.len() / 2,
+            "{}",
+            said(&control)
+        );
+        format!(
+            "{} of them; with pause {}; with C {}",
+            ours.len(),
+            said(&ours),
+            said(&control)
+        )
+    });
+    report.check("the lists of failures are equal", || {
+        assert_eq!(failed(&ours), failed(&control), "with pause, and with C");
+        format!("{} fail, with either", failed(&ours).len())
+    });
+    for name in failed(&control) {
+        report.note(&format!("- fails without our pause: {name}"));
+    }
+}

@@ -1,0 +1,26 @@
+//! `scripts/e2e --endpoint` on a machine that has a node already, which is a cell here.
+
+use crate::harness::programs::root;
+use crate::node::Node;
+use crate::report::Report;
+
+pub fn check(node: &Node, report: &mut Report) {
+    report.check(
+        "scripts/e2e --endpoint makes its pods there, and leaves none",
+        || {
+            let script = root().join("scripts/e2e");
+            let logs = node.logs().join("existing");
+            let output = node.sh(&format!(
+                "{} --endpoint {} --logs {}",
+                script.display(),
+                node.endpoint,
+                logs.display()
+            ));
+            let last = output.lines().last().unwrap_or_default();
+            assert!(last.ends_with(" passed, 0 failed"), "{last}");
+            assert_eq!(node.crictl("pods --quiet"), "");
+            assert_eq!(node.crictl("images --quiet localhost/e2e"), "");
+            last.into()
+        },
+    );
+}

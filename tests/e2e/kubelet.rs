@@ -1,0 +1,240 @@
+//! A kubelet that has no API server: pods from manifests, what happens to them, and
+//! whether pause stays.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::until_at_most;
+use crate::node::{LIMIT, Node};
+use crate::pod::{Pause, confined, is_ours, orphans, pause, status};
+use crate::report::Report;
+
+const WEB: &str = include_str!("config/pod.yaml");
+
+/// A pod of the kubelet's, as the runtime knows it.
+struct Pod<'a> {
+    node: &'a Node,
+    name: &'static str,
+}
+
+impl Pod<'_> {
+    /// The sandbox that is ready, if there is just one, with the PID of its pause.
+    fn sandbox(&self) -> Option<(String, i32)> {
+        let name = format!("^{}-", self.name);
+        let list = self
+            .node
+            .inspect(&format!("pods --name {name} --state ready --output json"));
+        let [one] = &list["items"].as_array()?[..] else {
+            return None;
+        };
+        let id = one["id"].as_str()?.to_string();
+        let info = self.node.inspect(&format!("inspectp {id}"));
+        Some((id, info["info"]["pid"].as_i64()? as i32))
+    }
+
+    /// What must not change: the sandbox and its pause.
+    fn held(&self) -> (String, Pause) {
+        let (id, pid) = self.running();
+        (id, pause(self.node, pid))
+    }
+
+    #[track_caller]
+    fn running(&self) -> (String, i32) {
+        until_at_most(
+            LIMIT,
+            &format!("the pod {} has a sandbox", self.name),
+            || self.sandbox(),
+        )
+    }
+
+    /// The container of a name that runs in the sandbox.
+    fn container(&self, name: &str) -> Option<String> {
+        let (sandbox, _) = self.sandbox()?;
+        let id = self.node.crictl(&format!(
+            "ps --quiet --no-trunc --pod {sandbox} --name ^{name}$ --state running"
+        ));
+        (!id.is_empty() && !id.contains('\n')).then_some(id)
+    }
+
+    #[track_caller]
+    fn runs(&self, name: &str) -> String {
+        until_at_most(LIMIT, &format!("{name} runs"), || self.container(name))
+    }
+
+    fn exec(&self, name: &str, line: &str) -> String {
+        self.node
+            .crictl(&format!("exec {} sh -c '{line}'", self.runs(name)))
+    }
+
+    /// Waits until a request to the pod's address is answered so.
+    #[track_caller]
+    fn serves(&self, page: &str) -> String {
+        let url = until_at_most(LIMIT, &format!("nginx answers {page}"), || {
+            let (id, _) = self.sandbox()?;
+            let info = self.node.inspect(&format!("inspectp {id}"));
+            let url = format!("http://{}/", info["status"]["network"]["ip"].as_str()?);
+            let output = self
+                .node
+                .output(&format!("curl --silent --max-time 2 {url}"));
+            (String::from_utf8_lossy(&output.stdout).trim() == page).then_some(url)
+        });
+        format!("{page}, from {url}")
+    }
+}
+
+/// What the kubelet says of a pod.
+fn known(node: &Node, name: &str) -> Option<Value> {
+    let output = node.output("curl --silent --insecure https://127.0.0.1:10250/pods");
+    let pods: Value = serde_json::from_slice(&output.stdout).ok()?;
+    let mut pods = pods["items"].as_array()?.iter();
+    let pod = |pod: &&Value| {
+        let full = pod["metadata"]["name"].as_str();
+        full.is_some_and(|full| full.starts_with(&format!("{name}-")))
+    };
+    pods.find(pod).cloned()
+}
+
+/// Starts a kubelet in a node's cell.
+fn start(node: &Node) {
+    node.sh("
+        # A kubelet sets these, which belong to the whole machine: it gets copies.
+        for file in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops \
+            kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+            mkdir -p /run/sys/${file%/*} && cp /proc/sys/$file /run/sys/$file
+            mount --bind /run/sys/$file /proc/sys/$file
+        done
+        mkdir -p /etc/kubernetes/manifests");
+    node.put(
+        "/etc/kubernetes/kubelet.yaml",
+        include_str!("config/kubelet.yaml"),
+    );
+    let line = "kubelet --config /etc/kubernetes/kubelet.yaml --hostname-override node";
+    node.daemon(line, "curl --silent --fail http://127.0.0.1:10248/healthz");
+}
+
+fn manifest(node: &Node, name: &str, text: &str) {
+    let path = node.path("/etc/kubernetes/manifests").join(name);
+    // Under another name first: the kubelet must not read the half of it.
+    let new = node.path("/etc/kubernetes").join(name);
+    fs::write(&new, text).expect("a manifest");
+    fs::rename(new, path).expect("a manifest");
+}
+
+pub fn check(node: &Node, report: &mut Report) {
+    let version = node.sh("kubelet --version | sed 's/Kubernetes v/kubelet /'");
+    report.versions(&[version]);
+    start(node);
+    let pod = Pod { node, name: "web" };
+    manifest(node, "web.yaml", WEB);
+    report.check(
+        "a static pod with shareProcessNamespace runs, and /pause is PID 1 in both containers",
+        || {
+            let (_, pid) = pod.running();
+            is_ours(node, pid);
+            assert_eq!(status(node, pid).nspid.expect("NSpid").last(), Some(&1));
+            for name in ["nginx", "application"] {
+                assert_eq!(pod.exec(name, "cat /proc/1/comm"), "pause");
+            }
+            let phase = || {
+                known(node, "web")?["status"]["phase"]
+                    .as_str()
+                    .map(String::from)
+            };
+            until_at_most(LIMIT, "the kubelet says Running", || {
+                (phase()? == "Running").then_some(())
+            });
+            String::new()
+        },
+    );
+    report.check("a request goes through nginx to the application", || {
+        pod.serves("application 1")
+    });
+    report.check("200 orphans are reaped, and pause sleeps on", || {
+        let (_, pid) = pod.running();
+        orphans(node, pid, |line| drop(pod.exec("application", line)));
+        "0 context switches, 0 zombies".into()
+    });
+    report.check(
+        "a container that is killed starts again in the same sandbox",
+        || {
+            let (before, old) = (pod.held(), pod.runs("application"));
+            let info = node.inspect(&format!("inspect {old}"));
+            node.sh(&format!("kill -KILL {}", info["info"]["pid"]));
+            until_at_most(LIMIT, "another application runs", || {
+                (pod.container("application")? != old).then_some(())
+            });
+            pod.serves("application 1");
+            assert_eq!(pod.held(), before);
+            String::new()
+        },
+    );
+    report.check("a container gets another image in the same sandbox", || {
+        let before = pod.held();
+        manifest(node, "web.yaml", &WEB.replace("app-1", "app-2"));
+        let evidence = pod.serves("application 2");
+        assert_eq!(pod.held(), before);
+        evidence
+    });
+    report.check(
+        "when pause is killed, the kubelet makes another sandbox",
+        || {
+            let (old, pid) = pod.running();
+            node.sh(&format!("kill -KILL {pid}"));
+            until_at_most(LIMIT, "another sandbox is ready", || {
+                (pod.sandbox()?.0 != old).then_some(())
+            });
+            is_ours(node, pod.running().1);
+            pod.serves("application 2")
+        },
+    );
+    report.check("without its manifest the pod is gone", || {
+        fs::remove_file(node.path("/etc/kubernetes/manifests/web.yaml")).expect("its manifest");
+        let list = || {
+            node.crictl("pods --quiet --name ^web-")
+                + &node.crictl("ps --all --quiet --name '^(nginx|application)$'")
+        };
+        until_at_most(LIMIT, "no sandbox and no container", || {
+            list().is_empty().then_some(())
+        });
+        String::new()
+    });
+    report.check(
+        "kubeadm's check before an upgrade: -v as uid 999, runAsNonRoot",
+        || {
+            manifest(node, "upgrade.yaml", include_str!("config/upgrade.yaml"));
+            let phase = || {
+                known(node, "upgrade")?["status"]["phase"]
+                    .as_str()
+                    .map(String::from)
+            };
+            until_at_most(LIMIT, "the pod has Succeeded", || {
+                (phase()? == "Succeeded").then_some(())
+            });
+            let id = node.crictl("ps --all --quiet --name ^pause$");
+            let said = node.crictl(&format!("logs {id}"));
+            assert_eq!(said, concat!("pause ", env!("CARGO_PKG_VERSION")));
+            format!("Succeeded; {said}")
+        },
+    );
+    report.check(
+        "a restricted pod: runAsNonRoot, read-only root, ALL dropped, RuntimeDefault",
+        || {
+            let pod = Pod {
+                node,
+                name: "restricted",
+            };
+            manifest(
+                node,
+                "restricted.yaml",
+                include_str!("config/restricted.yaml"),
+            );
+            pod.runs("sleeper");
+            let (_, pid) = pod.running();
+            is_ours(node, pid);
+            let confined = confined(node, pid);
+            orphans(node, pid, |line| drop(pod.exec("sleeper", line)));
+            confined
+        },
+    );
+}

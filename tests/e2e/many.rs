@@ -1,0 +1,191 @@
+//! A hundred pods on a node, held by ours, and a hundred held by a C pause beside them:
+//! what all the sandboxes cost, counted.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use crate::Work;
+use crate::images::{C_PAUSE, Images, PAUSE};
+use crate::node::{Node, Runtime};
+use crate::pod::{Mode, Pod, is_ours, status};
+use crate::report::Report;
+
+const PODS: usize = 100;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What the control group of a sandbox is charged, in bytes. The pages of a file are
+/// charged to whoever read them first.
+struct Cost {
+    charged: u64,
+    /// The part of it that is anonymous or of a file.
+    resident: u64,
+    /// The part of it that the kernel has for the process: stack, page tables, structures.
+    kernel: u64,
+}
+
+/// What the memory controller, in either of its versions, says of a sandbox.
+fn memory(node: &Node, pod: &Pod) -> Cost {
+    let groups = ["/memory", ""].map(|hierarchy| {
+        node.path(&format!(
+            "/sys/fs/cgroup{hierarchy}{}/{}",
+            node.parent(),
+            pod.id
+        ))
+    });
+    let group = groups
+        .iter()
+        .find(|group| group.join("memory.stat").exists());
+    let group = group.expect("the control group of a sandbox");
+    let number = |name: &str| -> Option<u64> {
+        fs::read_to_string(group.join(name))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    };
+    let stat = fs::read_to_string(group.join("memory.stat")).expect("memory.stat");
+    let field = |name: &str| -> Option<u64> {
+        let mut lines = stat.lines();
+        lines
+            .find_map(|line| line.strip_prefix(&format!("{name} ")))?
+            .parse()
+            .ok()
+    };
+    let parts = match number("memory.current") {
+        Some(charged) => (Some(charged), field("anon"), field("file"), field("kernel")),
+        None => (
+            number("memory.usage_in_bytes"),
+            field("rss"),
+            field("cache"),
+            number("memory.kmem.usage_in_bytes"),
+        ),
+    };
+    let (Some(charged), Some(anonymous), Some(file), Some(kernel)) = parts else {
+        panic!("{}: not all of {parts:?}", group.display());
+    };
+    Cost {
+        charged,
+        resident: anonymous + file,
+        kernel,
+    }
+}
+
+/// How long pause ran, in nanoseconds.
+fn cpu(node: &Node, pod: &Pod) -> u64 {
+    let text = fs::read_to_string(node.proc(pod.pid, "schedstat")).expect("schedstat");
+    text.split(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .expect("a number")
+}
+
+/// Does something to both nodes at a time.
+fn both<'a, T: Sync, R: Send>(two: &'a [T; 2], work: impl Fn(&'a T) -> R + Sync) -> [R; 2] {
+    thread::scope(|scope| {
+        two.each_ref()
+            .map(|one| scope.spawn(|| work(one)))
+            .map(|one| {
+                one.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+    })
+}
+
+pub fn check(work: &Work, images: &Images, report: &mut Report) {
+    let nodes = [PAUSE, C_PAUSE].map(|pause| Node::new(Runtime::Containerd2, pause, work, images));
+    report.versions(&nodes[0].parts);
+    let pods = both(&nodes, |node| {
+        (0..PODS)
+            .map(|_| Pod::new(node, Mode::Pod))
+            .collect::<Vec<_>>()
+    });
+    let sum = |pods: &[Pod], of: &dyn Fn(&Pod) -> u64| pods.iter().map(of).sum::<u64>();
+    let all = |of: &dyn Fn(&Pod) -> u64| pods.each_ref().map(|pods| sum(pods, of));
+    report.check(
+        &format!("{PODS} sandboxes are held by pause, and as many by a C pause"),
+        || {
+            pods[0].iter().for_each(|pod| is_ours(pod.node, pod.pid));
+            let another = |pod: &Pod| {
+                fs::metadata(pod.node.proc(pod.pid, "exe"))
+                    .expect("its file")
+                    .len()
+            };
+            let size = another(&pods[1][0]);
+            assert!(
+                size > 100_000 && pods[1].iter().all(|pod| another(pod) == size),
+                "{size}"
+            );
+            format!("a C pause of {size} bytes")
+        },
+    );
+    let charged = all(&|pod| memory(pod.node, pod).charged);
+    let resident = all(&|pod| memory(pod.node, pod).resident);
+    let kernel = all(&|pod| memory(pod.node, pod).kernel);
+    let rss = all(&|pod| status(pod.node, pod.pid).vmrss.expect("VmRSS") * 1024);
+
+    both(&pods, |pods| {
+        pods.iter()
+            .for_each(|pod| drop(pod.start("orphans", "orphans")))
+    });
+    let run = || {
+        (
+            all(&|pod| cpu(pod.node, pod)),
+            all(&|pod| pod.pause().switches()),
+        )
+    };
+    let before = run();
+    thread::sleep(MINUTE);
+    let after = run();
+    let cpu = [0, 1].map(|i| after.0[i] - before.0[i]);
+    let woken = [0, 1].map(|i| after.1[i] - before.1[i]);
+    report.check(
+        "in a minute in which each makes an orphan a second, pause never runs",
+        || {
+            let orphans = PODS as u64 * MINUTE.as_secs();
+            assert!(
+                woken[1] > orphans / 2,
+                "C was woken {} times: there were no orphans",
+                woken[1]
+            );
+            assert_eq!((woken[0], cpu[0]), (0, 0));
+            format!("woken 0 times, C {} times", woken[1])
+        },
+    );
+    report.check("it takes less memory than C", || {
+        assert!(
+            charged[0] < charged[1] && rss[0] < rss[1],
+            "{charged:?} {rss:?}"
+        );
+        format!(
+            "{:.2} of it as charged, {:.3} as resident",
+            ratio(charged),
+            ratio(rss)
+        )
+    });
+    report.text(&format!(
+        "| {PODS} sandboxes together | pause | C, glibc | ratio |\n|---|--:|--:|--:|\n"
+    ));
+    for (what, [ours, c]) in [
+        (
+            "charged to their control groups, kB",
+            charged.map(|n| n / 1024),
+        ),
+        ("of it anonymous and files, kB", resident.map(|n| n / 1024)),
+        ("of it kernel, kB", kernel.map(|n| n / 1024)),
+        ("RSS of the processes, kB", rss.map(|n| n / 1024)),
+        ("CPU in a minute of orphans, \u{b5}s", cpu.map(|n| n / 1000)),
+        ("woken in that minute", woken),
+    ] {
+        report.text(&format!(
+            "| {what} | {ours} | {c} | {:.3} |\n",
+            ratio([ours, c])
+        ));
+    }
+    // Their cells end at once, and all that is in them.
+    pods.into_iter().flatten().for_each(std::mem::forget);
+}
+
+fn ratio([ours, c]: [u64; 2]) -> f64 {
+    ours as f64 / c as f64
+}

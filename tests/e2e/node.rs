@@ -1,0 +1,408 @@
+//! A node: a container runtime that speaks CRI, in a cell of its own, or the one that
+//! this machine has already.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::Work;
+use crate::harness::cell::Cell;
+use crate::harness::programs::root;
+use crate::harness::until_at_most;
+use crate::images::{Images, PAUSE};
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Runtime {
+    Containerd1,
+    Containerd2,
+    Crio,
+}
+
+pub struct Node {
+    /// The runtime and its version.
+    pub name: String,
+    /// The same, and what it uses.
+    pub parts: Vec<String>,
+    pub crio: bool,
+    pub endpoint: String,
+    /// `ctr` of containerd, for what is Kubernetes' own.
+    pub ctr: String,
+    /// Whether its control groups have names as systemd wants them.
+    systemd: bool,
+    cell: Option<Cell>,
+    /// For what crictl is given, and what is logged.
+    folder: PathBuf,
+    logs: PathBuf,
+    events: Option<Child>,
+}
+
+/// For daemons, and for what runtimes and kubelets do in their own time.
+pub const LIMIT: Duration = Duration::from_secs(90);
+
+/// Where scripts/e2e puts what it builds.
+pub fn bin() -> PathBuf {
+    root().join("target/e2e/bin")
+}
+
+/// A file of a cell's, as it is seen from here.
+pub fn path_in(cell: &Cell, path: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/root{path}", cell.init))
+}
+
+impl Node {
+    /// Starts a runtime with a pause image, and gives it the images.
+    pub fn new(runtime: Runtime, pause: &str, work: &Work, images: &Images) -> Self {
+        let mut cell = Cell::new();
+        CELLS.lock().expect("the cells").push(cell.init);
+        if runtime != Runtime::Containerd1 {
+            let path = std::env::var("PATH").expect("PATH");
+            cell.path = Some(format!("{}:{path}", bin().display()));
+        }
+        let endpoint = match runtime {
+            Runtime::Crio => "unix:///run/crio/crio.sock",
+            _ => "unix:///run/containerd/containerd.sock",
+        };
+        let mut node = Self::at(endpoint, Some(cell), work);
+        node.put(
+            "/etc/cni/net.d/10-pods.conflist",
+            include_str!("config/cni.conflist"),
+        );
+        // README's lines as they are there, and beside them what this machine needs.
+        let configure = |path: &str, text: &str| node.put(path, &text.replace(PAUSE, pause));
+        match runtime {
+            Runtime::Containerd1 => configure(
+                "/etc/containerd/config.toml",
+                concat!(
+                    include_str!("config/containerd-1.toml"),
+                    include_str!("config/containerd-1-cell.toml")
+                ),
+            ),
+            Runtime::Containerd2 => {
+                configure(
+                    "/etc/containerd/config.toml",
+                    concat!(
+                        include_str!("config/containerd-2.toml"),
+                        include_str!("config/containerd-2-cell.toml")
+                    ),
+                );
+                configure(
+                    "/etc/containerd/certs.d/_default/hosts.toml",
+                    "[host.'http://127.0.0.1:5000']\n",
+                );
+            }
+            Runtime::Crio => {
+                configure(
+                    "/etc/crio/crio.conf.d/10-pause.conf",
+                    include_str!("config/crio.conf"),
+                );
+                configure(
+                    "/etc/crio/crio.conf.d/20-cell.conf",
+                    include_str!("config/crio-cell.conf"),
+                );
+                configure(
+                    "/etc/containers/policy.json",
+                    r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
+                );
+                for name in ["runc", "runc-userns"] {
+                    let path = format!("/run/here/{name}");
+                    configure(&path, include_str!("config/runc-here"));
+                    node.sh(&format!("chmod 755 {path}"));
+                }
+            }
+        }
+        node.start();
+        images.import_pause(&node);
+        images.import(&node);
+        if runtime == Runtime::Containerd1 {
+            node.sh(&format!(
+                "{} images label {pause} io.cri-containerd.pinned=pinned",
+                node.ctr
+            ));
+            node.sh("pkill -x containerd");
+            node.start();
+        }
+        node.meet();
+        node
+    }
+
+    /// The one that is there.
+    pub fn here(endpoint: &str, work: &Work, images: &Images) -> Self {
+        let mut node = Self::at(endpoint, None, work);
+        node.meet();
+        images.import(&node);
+        node
+    }
+
+    fn at(endpoint: &str, cell: Option<Cell>, work: &Work) -> Self {
+        let folder = work.folder.join(match &cell {
+            Some(cell) => format!("node-{}", cell.init),
+            None => "node".into(),
+        });
+        fs::create_dir_all(&folder).expect("a folder");
+        let config =
+            format!("runtime-endpoint: {endpoint}\nimage-endpoint: {endpoint}\ntimeout: 60\n");
+        fs::write(folder.join("crictl.yaml"), config).expect("a file");
+        Self {
+            name: String::new(),
+            parts: Vec::new(),
+            crio: endpoint.contains("crio"),
+            endpoint: endpoint.into(),
+            ctr: format!(
+                "ctr --address {} --namespace k8s.io",
+                endpoint.trim_start_matches("unix://")
+            ),
+            systemd: false,
+            cell,
+            folder,
+            logs: work.logs.clone(),
+            events: None,
+        }
+    }
+
+    /// Writes a file of the node's, with the folders of this machine filled in.
+    pub fn put(&self, path: &str, text: &str) {
+        let mut cni = ["/usr/lib/cni", "/opt/cni/bin"].into_iter();
+        let cni = cni.find(|folder| Path::new(folder).join("bridge").exists());
+        let text = text
+            .replace(
+                "@CNI@",
+                cni.expect("CNI plugins: apt-get install containernetworking-plugins"),
+            )
+            .replace("@BIN@", bin().to_str().expect("UTF-8"))
+            .replace("@ENDPOINT@", &self.endpoint);
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+
+    fn start(&self) {
+        let name = if self.crio { "crio" } else { "containerd" };
+        self.daemon(name, &format!("{} version", self.crictl_command()));
+    }
+
+    /// Asks who it is, and listens to what it says.
+    fn meet(&mut self) {
+        let version = self.crictl("version");
+        let field = |name: &str| {
+            let line = version.lines().find_map(|line| line.strip_prefix(name));
+            line.expect("crictl version has it").trim().to_string()
+        };
+        let (name, version) = (field("RuntimeName:"), field("RuntimeVersion:"));
+        let version = version
+            .trim_start_matches('v')
+            .split(['+', '~', '-'])
+            .next()
+            .expect("a part");
+        self.name = format!("{name} {version}");
+        self.crio = name == "cri-o";
+        self.parts.push(self.name.clone());
+        if self.cell.is_some() {
+            let parts: &[_] = if self.crio {
+                &["runc", "conmon"]
+            } else {
+                &["runc"]
+            };
+            for part in parts {
+                let line = self.sh(&format!("{part} --version | head -n1"));
+                self.parts.push(line.replace(" version", ""));
+            }
+        }
+        // Runtimes before CRI 1.28 do not say it.
+        let config = self.crictl_output("runtime-config").stdout;
+        self.systemd = String::from_utf8_lossy(&config).contains("SYSTEMD");
+        if !self.crio {
+            let events = fs::File::create(self.folder.join("events")).expect("a file");
+            let mut command = self.command("sh");
+            let line = format!("exec {} events 2>&1", self.ctr);
+            command.args(["-c", &line]).stdout(events);
+            self.events = Some(command.spawn().expect("ctr"));
+        }
+    }
+
+    /// The same file as it is seen from here.
+    pub fn path(&self, path: &str) -> PathBuf {
+        match &self.cell {
+            Some(cell) => path_in(cell, path),
+            None => path.into(),
+        }
+    }
+
+    /// Where logs are kept.
+    pub fn logs(&self) -> &Path {
+        &self.logs
+    }
+
+    fn command(&self, program: &str) -> Command {
+        match &self.cell {
+            Some(cell) => cell.command(program),
+            None => {
+                let mut command = Command::new(program);
+                command.stdin(Stdio::null());
+                command
+            }
+        }
+    }
+
+    /// Runs a line for the shell to its end.
+    pub fn output(&self, line: &str) -> Output {
+        self.command("sh").args(["-ec", line]).output().expect("sh")
+    }
+
+    /// Runs a line for the shell that has to succeed, and returns what it printed.
+    #[track_caller]
+    pub fn sh(&self, line: &str) -> String {
+        let output = self.output(line);
+        let stdout = String::from_utf8_lossy(&output.stdout).trim().to_string();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{line}: {} {stdout}",
+            stderr.trim()
+        );
+        stdout
+    }
+
+    /// Starts a daemon in the cell, and waits until the line `ready` succeeds.
+    #[track_caller]
+    pub fn daemon(&self, line: &str, ready: &str) {
+        self.cell.as_ref().expect("a cell").daemon(line, ready);
+    }
+
+    pub fn crictl_command(&self) -> String {
+        // Debian's containerd comes without it, and its PATH is without ours.
+        let ours = bin().join("crictl");
+        let crictl = if ours.exists() { ours } else { "crictl".into() };
+        format!(
+            "{} --config {}/crictl.yaml",
+            crictl.display(),
+            self.folder.display()
+        )
+    }
+
+    #[track_caller]
+    pub fn crictl(&self, line: &str) -> String {
+        let output = self.crictl_output(line);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // Its own last word; before it may stand the client's, and warnings.
+        let said = stderr.lines().last().unwrap_or_default();
+        assert!(output.status.success(), "crictl {line}: {said}");
+        String::from_utf8_lossy(&output.stdout).trim().to_string()
+    }
+
+    /// Whether containerd knows the label that pins an image (containerd#8720, #9382).
+    pub fn pins(&self) -> bool {
+        let version = self.name.split([' ', '.']).skip(1);
+        let version: Vec<u32> = version.map(|part| part.parse().unwrap_or(0)).collect();
+        match version[..] {
+            [1, 6, patch, ..] => self.crio || patch >= 25,
+            [1, 7, patch, ..] => self.crio || patch >= 10,
+            _ => true,
+        }
+    }
+
+    /// Whether or not it succeeds.
+    pub fn crictl_output(&self, line: &str) -> Output {
+        self.output(&format!("{} {line}", self.crictl_command()))
+    }
+
+    /// What crictl says of something, as JSON.
+    #[track_caller]
+    pub fn inspect(&self, line: &str) -> Value {
+        serde_json::from_str(&self.crictl(line)).expect("JSON")
+    }
+
+    /// Writes a file for crictl to read.
+    pub fn file(&self, name: &str, content: &Value) -> PathBuf {
+        let path = self.folder.join(name);
+        fs::write(&path, content.to_string()).expect("a file");
+        path
+    }
+
+    /// A file of a process of the node, by the PID that it has there.
+    pub fn proc(&self, pid: i32, file: &str) -> PathBuf {
+        self.path(&format!("/proc/{pid}/{file}"))
+    }
+
+    /// The control group that pods are put below.
+    pub fn parent(&self) -> &str {
+        if self.systemd {
+            "pause-e2e.slice"
+        } else {
+            "/pause-e2e"
+        }
+    }
+
+    /// The status with which the pause of a sandbox ended, as the runtime saw it.
+    pub fn exit_status(&self, sandbox: &str) -> i64 {
+        until_at_most(LIMIT, "the runtime says how pause ended", || {
+            if self.crio {
+                let path = self.path(&format!(
+                    "/var/lib/containers/storage/overlay-containers/{sandbox}/userdata/exit"
+                ));
+                return fs::read_to_string(path).ok()?.trim().parse().ok();
+            }
+            let events = fs::read_to_string(self.folder.join("events")).expect("events");
+            let mut events = events
+                .lines()
+                .filter_map(|line| line.split_once("/tasks/exit "));
+            let event = events.find_map(|(_, event)| {
+                let event: Value = serde_json::from_str(event).ok()?;
+                (event["id"] == sandbox).then_some(event)
+            })?;
+            Some(event["exit_status"].as_i64().unwrap_or(0)) // protobuf leaves zeros out
+        })
+    }
+}
+
+/// PID 1 of each cell that there is.
+static CELLS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+
+/// Ends all cells at once; who uses one finds nothing that runs.
+pub fn end_cells() {
+    for init in CELLS.lock().expect("the cells").iter() {
+        // SAFETY: a system call; the cell's Drop has not run, which forgets it first.
+        unsafe { libc::kill(*init, libc::SIGKILL) };
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut events) = self.events.take() {
+            let _ = events.kill();
+            let _ = events.wait();
+        }
+        let Some(cell) = &self.cell else {
+            // What a node had before stays.
+            let crictl = self.crictl_command();
+            self.output(&format!(
+                "{crictl} images --quiet localhost/e2e | sort -u | xargs -r {crictl} rmi"
+            ));
+            return;
+        };
+        CELLS
+            .lock()
+            .expect("the cells")
+            .retain(|init| *init != cell.init);
+        let logs = self
+            .logs
+            .join(format!("{}-{}", self.name.replace(' ', "-"), cell.init));
+        let _ = fs::create_dir_all(&logs);
+        for entry in fs::read_dir(self.path("/run"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "log")
+            {
+                let _ = fs::copy(entry.path(), logs.join(entry.file_name()));
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! A pod made by crictl, as a kubelet would: a sandbox and its containers.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use procfs_core::FromRead;
+use procfs_core::process::{Stat, Status};
+use serde_json::{Value, json};
+
+use crate::harness::programs::{HOST, dist};
+use crate::harness::{until, until_at_most};
+use crate::node::{LIMIT, Node};
+
+/// The PID namespace of a pod's containers, with CRI's number for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    /// One for all, which `shareProcessNamespace` asks for.
+    Pod = 0,
+    Container = 1,
+    /// The node's, which `hostPID` asks for.
+    Node = 2,
+}
+
+pub struct Pod<'a> {
+    pub node: &'a Node,
+    pub id: String,
+    /// That of pause, on the node.
+    pub pid: i32,
+    mode: Mode,
+    config: String,
+    removed: AtomicBool,
+}
+
+/// One of its containers.
+pub struct Container {
+    pub id: String,
+    pub pid: i32,
+}
+
+/// What must not change while others come and go: PID, time of start, and how often it
+/// ran.
+#[derive(Debug, PartialEq)]
+pub struct Pause {
+    pid: i32,
+    start: u64,
+    switches: u64,
+}
+
+impl std::fmt::Display for Pause {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(
+            f,
+            "PID {}, {} context switches since its start",
+            self.pid, self.switches
+        )
+    }
+}
+
+impl Pause {
+    pub fn switches(&self) -> u64 {
+        self.switches
+    }
+}
+
+pub fn status(node: &Node, pid: i32) -> Status {
+    Status::from_file(node.proc(pid, "status")).expect("its status")
+}
+
+/// Looks at a pause.
+pub fn pause(node: &Node, pid: i32) -> Pause {
+    let stat = Stat::from_file(node.proc(pid, "stat")).expect("its stat");
+    let status = status(node, pid);
+    let switches = [
+        status.voluntary_ctxt_switches,
+        status.nonvoluntary_ctxt_switches,
+    ];
+    Pause {
+        pid,
+        start: stat.starttime,
+        switches: switches.map(|n| n.expect("Linux 2.6.23")).iter().sum(),
+    }
+}
+
+/// Asserts that a process is the very file of `dist/`.
+#[track_caller]
+pub fn is_ours(node: &Node, pid: i32) {
+    let file = fs::read(node.proc(pid, "exe")).expect("its file");
+    let ours = fs::read(dist(HOST)).expect("pause");
+    assert!(
+        file == ours,
+        "the node's sandboxes run another pause, of {} bytes: import and pin this one as README says",
+        file.len()
+    );
+}
+
+/// Asserts that the pause of a restricted pod may do nothing, and says as whom it runs.
+#[track_caller]
+pub fn confined(node: &Node, pid: i32) -> String {
+    let status = status(node, pid);
+    assert_eq!(status.seccomp, Some(2), "no filter of seccomp");
+    // CRI-O starts pause as root with some capabilities, whatever the pod asks for.
+    if !node.crio {
+        assert_eq!((status.capprm, status.capeff), (0, 0), "capabilities");
+    }
+    format!(
+        "pause as uid {}, capabilities {:x}, seccomp",
+        status.ruid, status.capeff
+    )
+}
+
+/// The children of a process, zombies too.
+fn children(node: &Node, pid: i32) -> Vec<String> {
+    let children = fs::read_to_string(node.proc(pid, &format!("task/{pid}/children")));
+    let children = children.expect("its children");
+    children.split_whitespace().map(String::from).collect()
+}
+
+/// Makes 200 orphans by `exec`, which runs a line for a shell in a container, ends them
+/// all, and waits until their parent, the pause `pid`, has none of them.
+#[track_caller]
+pub fn orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) {
+    let before = pause(node, pid);
+    exec("for i in $(seq 200); do (sleep 600 >/dev/null 2>&1 &); done");
+    let all = until("pause is the parent of 200 orphans", || {
+        Some(children(node, pid)).filter(|all| all.len() == 200)
+    });
+    node.sh(&format!("kill {}", all.join(" ")));
+    until("they are gone", || {
+        children(node, pid).is_empty().then_some(())
+    });
+    assert_eq!(pause(node, pid), before, "pause was woken");
+}
+
+impl<'a> Pod<'a> {
+    pub fn new(node: &'a Node, mode: Mode) -> Self {
+        Self::with(node, mode, json!({}), "")
+    }
+
+    /// With more for its security context, and options of `crictl runp`.
+    #[track_caller]
+    pub fn with(node: &'a Node, mode: Mode, security: Value, options: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pause-e2e-{}-{count}", std::process::id());
+        let mut context = json!({"namespace_options": {"pid": mode as i32}});
+        merge(&mut context, security);
+        let config = json!({
+            "metadata": {"name": name, "namespace": "pause-e2e", "uid": name},
+            "hostname": "pod",
+            "log_directory": format!("/run/log/{name}"),
+            "linux": {"cgroup_parent": node.parent(), "security_context": context},
+        });
+        let config = node
+            .file(&format!("{name}.json"), &config)
+            .display()
+            .to_string();
+        let id = node.crictl(&format!("runp {options} {config}"));
+        let mut pod = Self {
+            node,
+            pid: 0,
+            id,
+            mode,
+            config,
+            removed: AtomicBool::new(false),
+        };
+        let info = node.inspect(&format!("inspectp {}", pod.id));
+        pod.pid = info["info"]["pid"].as_i64().expect("the PID of pause") as i32;
+        pod
+    }
+
+    /// Starts a container of one of the images.
+    #[track_caller]
+    pub fn start(&self, name: &str, image: &str) -> Container {
+        self.start_with(name, image, json!({}))
+    }
+
+    /// With more for its security context.
+    #[track_caller]
+    pub fn start_with(&self, name: &str, image: &str, security: Value) -> Container {
+        let mut context = json!({"namespace_options": {"pid": self.mode as i32}});
+        merge(&mut context, security);
+        let config = json!({
+            "metadata": {"name": name},
+            "image": {"image": format!("localhost/e2e:{image}")},
+            "log_path": format!("{name}.log"),
+            "linux": {"security_context": context},
+        });
+        let file = format!("{}-{name}.json", self.id);
+        let file = self.node.file(&file, &config).display().to_string();
+        let id = self
+            .node
+            .crictl(&format!("create {} {file} {}", self.id, self.config));
+        self.node.crictl(&format!("start {id}"));
+        let info = self.node.inspect(&format!("inspect {id}"));
+        let pid = info["info"]["pid"].as_i64().expect("its PID") as i32;
+        Container { id, pid }
+    }
+
+    /// Runs a line for the shell in a container.
+    #[track_caller]
+    pub fn exec(&self, container: &Container, line: &str) -> String {
+        self.node
+            .crictl(&format!("exec {} sh -c '{line}'", container.id))
+    }
+
+    pub fn pause(&self) -> Pause {
+        pause(self.node, self.pid)
+    }
+
+    /// A namespace of a process of the pod, by its number.
+    pub fn namespace(&self, pid: i32, name: &str) -> String {
+        let link = fs::read_link(self.node.proc(pid, &format!("ns/{name}")));
+        link.expect("a namespace").display().to_string()
+    }
+
+    pub fn state(&self) -> String {
+        let info = self.node.inspect(&format!("inspectp {}", self.id));
+        info["status"]["state"]
+            .as_str()
+            .expect("a state")
+            .to_string()
+    }
+
+    /// Waits until the runtime knows that pause has ended.
+    #[track_caller]
+    pub fn ended(&self) {
+        until_at_most(LIMIT, "the sandbox is not ready", || {
+            (self.state() == "SANDBOX_NOTREADY").then_some(())
+        });
+    }
+
+    /// Stops and removes it, as a kubelet does.
+    #[track_caller]
+    pub fn remove(&self) {
+        self.node.crictl(&format!("stopp {}", self.id));
+        self.node.crictl(&format!("rmp {}", self.id));
+        self.removed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Pod<'_> {
+    fn drop(&mut self) {
+        if !self.removed.load(Ordering::Relaxed) {
+            self.node.crictl_output(&format!("rmp --force {}", self.id));
+        }
+    }
+}
+
+/// Puts the fields of one object into another.
+fn merge(object: &mut Value, more: Value) {
+    let object = object.as_object_mut().expect("an object");
+    for (name, value) in more.as_object().expect("an object") {
+        match object.get_mut(name) {
+            Some(inner) if inner.is_object() => merge(inner, value.clone()),
+            _ => drop(object.insert(name.clone(), value.clone())),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! README shows what is really used.
+
+use std::fs;
+
+use crate::harness::programs::root;
+
+limited! {
+    /// Word for word, as `scripts/e2e` gives them to the runtimes.
+    fn it_has_the_lines_that_scripts_e2e_uses() {
+        let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+        for file in ["containerd-1.toml", "containerd-2.toml", "crio.conf"] {
+            let lines = fs::read_to_string(root().join("tests/e2e/config").join(file)).expect(file);
+            assert!(readme.contains(&format!("```toml\n{lines}```\n")), "{file}:\n{lines}");
+        }
+    }
+
+    /// A name with another version would be no image at all.
+    fn its_image_has_this_version() {
+        let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+        let names = readme.split("localhost/pause:").skip(1);
+        let other = names.filter(|rest| !rest.starts_with(env!("CARGO_PKG_VERSION")));
+        assert_eq!(other.count(), 0);
+    }
+}
