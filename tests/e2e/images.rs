@@ -245,12 +245,7 @@ impl Images {
 
     /// Starts a registry in a node's cell, with what critest pulls.
     pub fn serve(&self, node: &Node) {
-        // Debian's configuration, without its passwords.
-        node.sh("sed '/^auth:/,/path:/d' /etc/docker/registry/config.yml >/run/registry.yml");
-        node.daemon(
-            "docker-registry serve /run/registry.yml",
-            "curl --silent --fail 127.0.0.1:5000/v2/",
-        );
+        node.cell().registry();
         for (name, _, _) in critest() {
             let from = format!("oci:{}:{}", self.layout.display(), tag(name));
             let to = format!("docker://127.0.0.1:5000/{name}");

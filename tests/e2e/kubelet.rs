@@ -83,16 +83,24 @@ impl Pod<'_> {
     }
 }
 
-/// What the kubelet says of a pod.
-fn known(node: &Node, name: &str) -> Option<Value> {
+/// The phase that the kubelet says a pod is in.
+fn phase(node: &Node, name: &str) -> Option<String> {
     let output = node.output("curl --silent --insecure https://127.0.0.1:10250/pods");
     let pods: Value = serde_json::from_slice(&output.stdout).ok()?;
     let mut pods = pods["items"].as_array()?.iter();
-    let pod = |pod: &&Value| {
+    let pod = pods.find(|pod| {
         let full = pod["metadata"]["name"].as_str();
         full.is_some_and(|full| full.starts_with(&format!("{name}-")))
-    };
-    pods.find(pod).cloned()
+    });
+    pod?["status"]["phase"].as_str().map(String::from)
+}
+
+/// Waits until the kubelet says so.
+#[track_caller]
+fn reaches(node: &Node, name: &str, wanted: &str) {
+    until_at_most(LIMIT, &format!("the pod {name} is {wanted}"), || {
+        (phase(node, name)? == wanted).then_some(())
+    });
 }
 
 /// Starts a kubelet in a node's cell.
@@ -136,14 +144,7 @@ pub fn check(node: &Node, report: &mut Report) {
             for name in ["nginx", "application"] {
                 assert_eq!(pod.exec(name, "cat /proc/1/comm"), "pause");
             }
-            let phase = || {
-                known(node, "web")?["status"]["phase"]
-                    .as_str()
-                    .map(String::from)
-            };
-            until_at_most(LIMIT, "the kubelet says Running", || {
-                (phase()? == "Running").then_some(())
-            });
+            reaches(node, "web", "Running");
             String::new()
         },
     );
@@ -203,14 +204,7 @@ pub fn check(node: &Node, report: &mut Report) {
         "kubeadm's check before an upgrade: -v as uid 999, runAsNonRoot",
         || {
             manifest(node, "upgrade.yaml", include_str!("config/upgrade.yaml"));
-            let phase = || {
-                known(node, "upgrade")?["status"]["phase"]
-                    .as_str()
-                    .map(String::from)
-            };
-            until_at_most(LIMIT, "the pod has Succeeded", || {
-                (phase()? == "Succeeded").then_some(())
-            });
+            reaches(node, "upgrade", "Succeeded");
             let id = node.crictl("ps --all --quiet --name ^pause$");
             let said = node.crictl(&format!("logs {id}"));
             assert_eq!(said, concat!("pause ", env!("CARGO_PKG_VERSION")));

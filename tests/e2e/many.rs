@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::Work;
+use crate::harness::running::Cost;
 use crate::images::{C_PAUSE, Images, PAUSE};
 use crate::node::{Node, Runtime};
 use crate::pod::{Mode, Pod, is_ours, status};
@@ -16,7 +17,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// What the control group of a sandbox is charged, in bytes. The pages of a file are
 /// charged to whoever read them first.
-struct Cost {
+#[derive(Clone, Copy, Default)]
+struct Memory {
     charged: u64,
     /// The part of it that is anonymous or of a file.
     resident: u64,
@@ -25,7 +27,8 @@ struct Cost {
 }
 
 /// What the memory controller, in either of its versions, says of a sandbox.
-fn memory(node: &Node, pod: &Pod) -> Cost {
+fn memory(pod: &Pod) -> Memory {
+    let node = pod.node;
     let groups = ["/memory", ""].map(|hierarchy| {
         node.path(&format!(
             "/sys/fs/cgroup{hierarchy}{}/{}",
@@ -64,20 +67,11 @@ fn memory(node: &Node, pod: &Pod) -> Cost {
     let (Some(charged), Some(anonymous), Some(file), Some(kernel)) = parts else {
         panic!("{}: not all of {parts:?}", group.display());
     };
-    Cost {
+    Memory {
         charged,
         resident: anonymous + file,
         kernel,
     }
-}
-
-/// How long pause ran, in nanoseconds.
-fn cpu(node: &Node, pod: &Pod) -> u64 {
-    let text = fs::read_to_string(node.proc(pod.pid, "schedstat")).expect("schedstat");
-    text.split(' ')
-        .next()
-        .and_then(|number| number.parse().ok())
-        .expect("a number")
 }
 
 /// Does something to both nodes at a time.
@@ -100,8 +94,6 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
             .map(|_| Pod::new(node, Mode::Pod))
             .collect::<Vec<_>>()
     });
-    let sum = |pods: &[Pod], of: &dyn Fn(&Pod) -> u64| pods.iter().map(of).sum::<u64>();
-    let all = |of: &dyn Fn(&Pod) -> u64| pods.each_ref().map(|pods| sum(pods, of));
     report.check(
         &format!("{PODS} sandboxes are held by pause, and as many by a C pause"),
         || {
@@ -119,26 +111,37 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
             format!("a C pause of {size} bytes")
         },
     );
-    let charged = all(&|pod| memory(pod.node, pod).charged);
-    let resident = all(&|pod| memory(pod.node, pod).resident);
-    let kernel = all(&|pod| memory(pod.node, pod).kernel);
-    let rss = all(&|pod| status(pod.node, pod.pid).vmrss.expect("VmRSS") * 1024);
+    let memory = pods.each_ref().map(|pods| {
+        pods.iter()
+            .map(memory)
+            .fold(Memory::default(), |sum, one| Memory {
+                charged: sum.charged + one.charged,
+                resident: sum.resident + one.resident,
+                kernel: sum.kernel + one.kernel,
+            })
+    });
+    let charged = memory.map(|memory| memory.charged);
+    let rss = pods.each_ref().map(|pods| {
+        let rss = |pod: &Pod| status(pod.node, pod.pid).vmrss.expect("VmRSS") * 1024;
+        pods.iter().map(rss).sum()
+    });
 
     both(&pods, |pods| {
         pods.iter()
             .for_each(|pod| drop(pod.start("orphans", "orphans")))
     });
-    let run = || {
-        (
-            all(&|pod| cpu(pod.node, pod)),
-            all(&|pod| pod.pause().switches()),
-        )
+    let ran = || {
+        pods.each_ref()
+            .map(|pods| pods.iter().map(|pod| pod.pause().cost).collect::<Vec<_>>())
     };
-    let before = run();
+    let before = ran();
     thread::sleep(MINUTE);
-    let after = run();
-    let cpu = [0, 1].map(|i| after.0[i] - before.0[i]);
-    let woken = [0, 1].map(|i| after.1[i] - before.1[i]);
+    let after = ran();
+    let grown = |of: &dyn Fn(&Cost) -> u64| {
+        let sum = |costs: &Vec<Cost>| costs.iter().map(of).sum::<u64>();
+        [0, 1].map(|i| sum(&after[i]) - sum(&before[i]))
+    };
+    let (cpu, woken) = (grown(&|cost| cost.cpu), grown(&|cost| cost.switches));
     report.check(
         "in a minute in which each makes an orphan a second, pause never runs",
         || {
@@ -171,8 +174,14 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
             "charged to their control groups, kB",
             charged.map(|n| n / 1024),
         ),
-        ("of it anonymous and files, kB", resident.map(|n| n / 1024)),
-        ("of it kernel, kB", kernel.map(|n| n / 1024)),
+        (
+            "of it anonymous and files, kB",
+            memory.map(|memory| memory.resident / 1024),
+        ),
+        (
+            "of it kernel, kB",
+            memory.map(|memory| memory.kernel / 1024),
+        ),
         ("RSS of the processes, kB", rss.map(|n| n / 1024)),
         ("CPU in a minute of orphans, \u{b5}s", cpu.map(|n| n / 1000)),
         ("woken in that minute", woken),

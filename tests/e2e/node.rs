@@ -266,10 +266,16 @@ impl Node {
         stdout
     }
 
+    /// For what only a node of our own can do.
+    #[track_caller]
+    pub fn cell(&self) -> &Cell {
+        self.cell.as_ref().expect("a cell")
+    }
+
     /// Starts a daemon in the cell, and waits until the line `ready` succeeds.
     #[track_caller]
     pub fn daemon(&self, line: &str, ready: &str) {
-        self.cell.as_ref().expect("a cell").daemon(line, ready);
+        self.cell().daemon(line, ready);
     }
 
     pub fn crictl_command(&self) -> String {

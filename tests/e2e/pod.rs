@@ -8,6 +8,7 @@ use procfs_core::process::{Stat, Status};
 use serde_json::{Value, json};
 
 use crate::harness::programs::{HOST, dist};
+use crate::harness::running::Cost;
 use crate::harness::{until, until_at_most};
 use crate::node::{LIMIT, Node};
 
@@ -43,7 +44,7 @@ pub struct Container {
 pub struct Pause {
     pid: i32,
     start: u64,
-    switches: u64,
+    pub cost: Cost,
 }
 
 impl std::fmt::Display for Pause {
@@ -51,14 +52,8 @@ impl std::fmt::Display for Pause {
         write!(
             f,
             "PID {}, {} context switches since its start",
-            self.pid, self.switches
+            self.pid, self.cost.switches
         )
-    }
-}
-
-impl Pause {
-    pub fn switches(&self) -> u64 {
-        self.switches
     }
 }
 
@@ -69,15 +64,10 @@ pub fn status(node: &Node, pid: i32) -> Status {
 /// Looks at a pause.
 pub fn pause(node: &Node, pid: i32) -> Pause {
     let stat = Stat::from_file(node.proc(pid, "stat")).expect("its stat");
-    let status = status(node, pid);
-    let switches = [
-        status.voluntary_ctxt_switches,
-        status.nonvoluntary_ctxt_switches,
-    ];
     Pause {
         pid,
         start: stat.starttime,
-        switches: switches.map(|n| n.expect("Linux 2.6.23")).iter().sum(),
+        cost: Cost::of(&node.proc(pid, "")),
     }
 }
 
@@ -221,12 +211,13 @@ impl<'a> Pod<'a> {
             .to_string()
     }
 
-    /// Waits until the runtime knows that pause has ended.
+    /// Waits until the runtime knows that pause has ended, and with this status.
     #[track_caller]
-    pub fn ended(&self) {
+    pub fn ended(&self, status: i64) {
         until_at_most(LIMIT, "the sandbox is not ready", || {
             (self.state() == "SANDBOX_NOTREADY").then_some(())
         });
+        assert_eq!(self.node.exit_status(&self.id), status);
     }
 
     /// Stops and removes it, as a kubelet does.

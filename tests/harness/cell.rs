@@ -160,6 +160,17 @@ impl Cell {
         });
     }
 
+    /// Starts a registry at 127.0.0.1:5000.
+    #[track_caller]
+    pub fn registry(&self) {
+        // Debian's configuration, without its passwords.
+        self.run("sed '/^auth:/,/path:/d' /etc/docker/registry/config.yml >/run/registry.yml");
+        self.daemon(
+            "docker-registry serve /run/registry.yml",
+            "curl --silent --fail 127.0.0.1:5000/v2/",
+        );
+    }
+
     pub fn docker() -> Self {
         let cell = Self::new();
         cell.daemon("dockerd", "docker version");

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::path::Path;
 use std::time::Instant;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -38,6 +39,25 @@ pub struct Cost {
     pub cpu: u64,
 }
 
+impl Cost {
+    /// Of a process, by its folder in a /proc.
+    #[track_caller]
+    pub fn of(process: &Path) -> Self {
+        let status = Status::from_file(process.join("status")).expect("its status");
+        let schedstat = fs::read_to_string(process.join("schedstat"));
+        let schedstat = schedstat.expect("CONFIG_SCHED_INFO");
+        let cpu = schedstat
+            .split(' ')
+            .next()
+            .and_then(|word| word.parse().ok());
+        Self {
+            switches: status.voluntary_ctxt_switches.expect("Linux 2.6.23")
+                + status.nonvoluntary_ctxt_switches.expect("Linux 2.6.23"),
+            cpu: cpu.expect("nanoseconds"),
+        }
+    }
+}
+
 /// The status of a helper that could not enter the namespace.
 const NOT_ENTERED: i32 = 126;
 
@@ -64,18 +84,7 @@ impl Running {
     }
 
     pub fn cost(&self) -> Cost {
-        let status = self.status();
-        let schedstat = fs::read_to_string(format!("/proc/{}/schedstat", self.pid));
-        let schedstat = schedstat.expect("CONFIG_SCHED_INFO");
-        let cpu = schedstat
-            .split(' ')
-            .next()
-            .and_then(|word| word.parse().ok());
-        Cost {
-            switches: status.voluntary_ctxt_switches.expect("Linux 2.6.23")
-                + status.nonvoluntary_ctxt_switches.expect("Linux 2.6.23"),
-            cpu: cpu.expect("nanoseconds"),
-        }
+        Cost::of(Path::new(&format!("/proc/{}", self.pid)))
     }
 
     /// Waits until it sleeps in its last system call: pause, or ppoll where
