@@ -11,8 +11,14 @@ fn main() {
 
     let script = Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap()).join("linker.ld");
     let script = format!("--script={}", script.display());
-    // The kernel is the only loader: no PT_INTERP.
-    let flags = ["--no-dynamic-linker", "--build-id=none", script.as_str()];
+    let flags = [
+        // The kernel is the only loader: no PT_INTERP.
+        "--no-dynamic-linker",
+        "--build-id=none",
+        // A section that linker.ld does not name is an error.
+        "--orphan-handling=error",
+        script.as_str(),
+    ];
 
     // `scripts/build` links for a foreign architecture by rust-lld itself;
     // otherwise it is cc that is asked to call it. No other linker will do: GNU

@@ -3,6 +3,7 @@
 use libc::SIGTERM;
 
 use crate::harness::launch::{DEAF, Launch};
+use crate::harness::programs::{emulated, program, program_for};
 use crate::harness::running::Ended;
 
 /// What `-v` comes to.
@@ -68,10 +69,28 @@ everywhere! {
 /// The kernel's limit of 128 KiB (MAX_ARG_STRLEN), less the NUL.
 const LONGEST: usize = 128 * 1024 - 1;
 
+/// Starts pause with argc 0 and a variable `-v`, and asserts that it pauses. The same
+/// stack with argc 2 is the control: there `-v` is an argument.
+#[track_caller]
+fn takes_no_variable_for_an_argument(argc0: fn() -> Launch) {
+    pauses(argc0());
+    let argc2 = argc0().argument("1").argument("2");
+    assert_eq!(argc2.init().start().end(), version());
+}
+
 // qemu wants the path of a program in argv, so these are for the host alone.
 limited! {
     fn runs_without_any_argument() {
         pauses(crate::harness::programs::pause().argv(&[]));
+    }
+
+    fn takes_no_variable_for_an_argument_on_the_host() {
+        takes_no_variable_for_an_argument(|| Launch::new(&program("argc0")));
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn takes_no_variable_for_an_argument_on_arm64() {
+        takes_no_variable_for_an_argument(|| emulated(&program_for("arm64", "argc0"), 4096));
     }
 
     fn takes_its_own_name_for_no_argument() {

@@ -2,26 +2,24 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::clone::Clone;
 use crate::harness::programs::{dist, root};
 
-/// Asserts that a build elsewhere made the same files as `dist/` has.
+/// Asserts that `scripts/build` in a clone makes the same files as `dist/` has.
 #[track_caller]
-fn builds_the_same(name: &str, variables: &[(&str, &str)]) {
-    let clone = Clone::new(name);
+fn builds_the_same(clone: &Clone, variables: &[(&str, &str)]) {
     let mut build = clone.command(&["sh", "-c", "umask 077; exec scripts/build"]);
     let output = build
-        .env("RUSTFLAGS", "-Copt-level=0")
         .env("TZ", "Pacific/Chatham")
         .envs(variables.iter().copied())
         .output()
         .expect("sh");
     assert!(
         output.status.success(),
-        "{}",
+        "{variables:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     for architecture in ["amd64", "arm64"] {
@@ -31,21 +29,77 @@ fn builds_the_same(name: &str, variables: &[(&str, &str)]) {
         assert_eq!(
             fs::read(&new).expect("new"),
             fs::read(dist(architecture)).expect("old"),
-            "{architecture}"
+            "{architecture}: {variables:?}"
         );
         let mode = new.metadata().expect("new").permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
     }
 }
 
-/// Links a program of one function with `linker.ld`, and returns what the linker
-/// said.
-fn link(name: &str, body: &str) -> String {
+/// Makes a cargo folder with this `config.toml`, and the downloads of the user's own.
+fn cargo_folder(name: &str, config: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("config.toml"), config).expect("a file");
+    folder
+}
+
+/// Variables of cargo and rustc, each of which alone would stop the build or change the
+/// files if it reached cargo.
+const VARIABLES: [(&str, &str); 16] = [
+    ("RUSTFLAGS", "-Copt-level=0"),
+    ("CARGO_ENCODED_RUSTFLAGS", "-Copt-level=0"),
+    ("RUSTC", "/bin/false"),
+    ("RUSTC_WRAPPER", "/bin/false"),
+    ("RUSTC_BOOTSTRAP", "1"),
+    ("RUSTUP_TOOLCHAIN", "none"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+    ("CARGO_BUILD_RUSTFLAGS", "-Copt-level=0"),
+    ("CARGO_BUILD_TARGET", "wasm32-unknown-unknown"),
+    ("CARGO_BUILD_TARGET_DIR", "/proc/none"),
+    ("CARGO_TARGET_DIR", "/proc/none"),
+    (
+        "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+        "-Copt-level=0",
+    ),
+    (
+        "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+        "-Copt-level=0",
+    ),
+    ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "/bin/false"),
+];
+
+/// The same from a file.
+const CONFIG: &str = r#"
+[build]
+rustflags = ["-Copt-level=0"]
+rustc-wrapper = "/bin/false"
+[target.x86_64-unknown-linux-gnu]
+rustflags = ["-Cno-redzone=n"]
+linker = "/bin/false"
+[target.aarch64-unknown-linux-gnu]
+rustflags = ["-Ccode-model=large"]
+[profile.release]
+opt-level = 3
+lto = "off"
+[profile.release.package."*"]
+opt-level = 0
+[env]
+RUSTC_BOOTSTRAP = "1"
+CARGO_ENCODED_RUSTFLAGS = { value = "-Copt-level=0", force = true }
+"#;
+
+/// Links a program of these items and one function with `linker.ld`, and returns what the
+/// linker said.
+fn link(name: &str, items: &str, body: &str) -> String {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("link");
     fs::create_dir_all(&folder).expect("a folder");
     let source = folder.join(format!("{name}.rs"));
     let program = format!(
-        "#![no_std] #![no_main] use core::arch::asm;
+        "#![no_std] #![no_main] use core::arch::{{asm, global_asm}}; {items}
         #[panic_handler] fn panic(_: &core::panic::PanicInfo) -> ! {{ loop {{}} }}
         #[unsafe(no_mangle)] extern \"C\" fn _start() {{ unsafe {{ {body} }} }}"
     );
@@ -60,6 +114,8 @@ fn link(name: &str, body: &str) -> String {
         .args([
             "-Clink-arg=--no-dynamic-linker",
             "-Clink-arg=--build-id=none",
+            "-Clink-arg=--orphan-handling=error",
+            "-Aunused-imports",
             "--crate-type=bin",
         ])
         .arg(format!(
@@ -77,36 +133,136 @@ fn link(name: &str, body: &str) -> String {
     text
 }
 
+/// Data in a section of its own. Nothing refers to it, so it has the flag that keeps it
+/// (`R`); constructors are kept without.
+fn section(name: &str, flags: &str, data: &str) -> String {
+    let keep = if name == ".init_array" { "" } else { "R" };
+    format!("global_asm!(\".section {name},\\\"{flags}{keep}\\\"\", \"{data}\");")
+}
+
+/// Asserts that data in a section that `linker.ld` does not name stops the build, and that
+/// the same data among the strings does not.
+#[track_caller]
+fn refuses(name: &str) {
+    let (file, asm) = (name.trim_start_matches('.'), r#"asm!("nop")"#);
+    let text = link(file, &section(name, "aw", ".quad 1"), asm);
+    assert!(
+        text.contains(&format!("is being placed in '{name}'")),
+        "{text}"
+    );
+    let control = section(&format!(".rodata.{file}"), "a", ".quad 1");
+    assert_eq!(link(&format!("{file}-control"), &control, asm), "");
+}
+
 limited! {
     #[ignore = "needs scripts/test"]
     fn builds_the_same_elsewhere() {
-        builds_the_same("another place", &[]);
+        let clone = Clone::new("another place");
+        builds_the_same(&clone, &[]);
+        // All at once: had one of them an effect, it would show, whatever the others do.
+        fs::remove_dir_all(clone.path().join("target")).expect("what was built");
+        builds_the_same(&clone, &VARIABLES);
+    }
+
+    /// In the user's cargo folder, and in a folder above the project.
+    #[ignore = "needs scripts/test"]
+    fn builds_the_same_whatever_a_config_file_says() {
+        let folder = cargo_folder("home of a user", CONFIG);
+        let clone = Clone::new("home of a user/project");
+        fs::create_dir(folder.join(".cargo")).expect("a folder");
+        fs::write(folder.join(".cargo/config.toml"), CONFIG).expect("a file");
+        builds_the_same(&clone, &[("CARGO_HOME", folder.to_str().expect("UTF-8"))]);
+    }
+
+    /// A proxy that is not there, told in each of the ways that there are: cargo asks it.
+    #[ignore = "needs scripts/test"]
+    fn asks_the_proxy_of_the_user() {
+        let proxy = "http://127.0.0.1:9";
+        let config = format!("[net]\nretry = 0\n[http]\nproxy = \"{proxy}\"\n");
+        for (name, config, variable) in [
+            ("a file", config.as_str(), ("NONE", "")),
+            ("cargo's variable", "net.retry = 0\n", ("CARGO_HTTP_PROXY", proxy)),
+            ("everybody's variable", "net.retry = 0\n", ("https_proxy", proxy)),
+        ] {
+            let clone = Clone::new(&format!("proxy from {name}"));
+            let folder = cargo_folder(&format!("cargo with {name}"), config);
+            let output = clone
+                .command(&["scripts/cargo", "amd64", "fetch", "--locked"])
+                .env("CARGO_HOME", &folder)
+                .env(variable.0, variable.1)
+                .output()
+                .expect("scripts/cargo");
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && text.contains("127.0.0.1"), "{name}: {text}");
+        }
     }
 
     /// The way that is left where rustup has no target for arm64.
     #[ignore = "needs scripts/test"]
     fn builds_the_same_with_debians_compiler() {
-        builds_the_same("debian", &[("PAUSE_RUST", "debian")]);
+        builds_the_same(&Clone::new("debian"), &[("PAUSE_RUST", "debian")]);
     }
 
-    /// A linker script that always fails would pass the three tests below.
+    /// A linker script that always fails would pass the tests below.
     fn links_what_needs_nothing() {
-        assert_eq!(link("nothing", r#"asm!("nop")"#), "");
+        assert_eq!(link("nothing", "", r#"asm!("nop")"#), "");
     }
 
     fn refuses_to_link_writable_data() {
-        let text = link("data", "static mut N: u8 = 1; asm!(\"/* {} */\", in(reg) &raw mut N)");
+        let text = link("data", "", "static mut N: u8 = 1; asm!(\"/* {} */\", in(reg) &raw mut N)");
         assert!(text.contains("pause has a writable section"), "{text}");
+        let control = "static N: u8 = 1; asm!(\"/* {} */\", in(reg) &raw const N)";
+        assert_eq!(link("data-control", "", control), "");
+    }
+
+    fn refuses_to_link_thread_local_data() {
+        let text = link("thread", &section(".tdata.t", "awT", ".byte 1"), r#"asm!("nop")"#);
+        assert!(text.contains("pause has a writable section"), "{text}");
+        assert_eq!(link("thread-control", &section(".rodata.t", "a", ".byte 1"), r#"asm!("nop")"#), "");
+    }
+
+    /// As a C compiler makes of `int n;`; it is kept by the string that refers to it.
+    fn refuses_to_link_common_data() {
+        let common = section(".rodata.c", "a", ".long n - .\", \".comm n,4,4");
+        let text = link("common", &common, r#"asm!("nop")"#);
+        assert!(text.contains("pause has a writable section"), "{text}");
+        let control = section(".rodata.c", "a", ".long n - .\", \"n: .long 0");
+        assert_eq!(link("common-control", &control, r#"asm!("nop")"#), "");
+    }
+
+    fn refuses_to_link_a_section_that_nobody_listed() {
+        refuses(".counter");
+    }
+
+    fn refuses_to_link_constructors() {
+        refuses(".init_array");
+    }
+
+    fn refuses_to_link_transactional_memory() {
+        refuses(".tm_clone_table");
+    }
+
+    /// The same, as it would be written in Rust.
+    fn refuses_to_link_a_static_with_a_section_of_its_own() {
+        let counter = |section| format!(
+            "#[unsafe(link_section = \"{section}\")] static mut N: u8 = 1; asm!(\"/* {{}} */\", in(reg) &raw mut N)"
+        );
+        let text = link("static", "", &counter(".counter"));
+        assert!(text.contains("is being placed in '.counter'"), "{text}");
+        assert_eq!(link("static-control", "", &counter(".rodata.counter").replace(" mut", "").replace("raw N", "raw const N")), "");
     }
 
     fn refuses_to_link_a_relocation() {
-        let text = link("relocation", "static S: &str = \"text\"; asm!(\"/* {} */\", in(reg) &raw const S)");
+        let text = link("relocation", "", "static S: &str = \"text\"; asm!(\"/* {} */\", in(reg) &raw const S)");
         assert!(text.contains("pause has a relocation"), "{text}");
+        let control = "let s = \"text\"; asm!(\"/* {} */\", in(reg) s.as_ptr())";
+        assert_eq!(link("relocation-control", "", control), "");
     }
 
     #[cfg(target_arch = "x86_64")]
     fn refuses_to_link_a_got() {
-        let text = link("got", r#"asm!(".weak nobody", "mov rax, [rip + nobody@GOTPCREL]", out("rax") _)"#);
+        let text = link("got", "", r#"asm!(".weak nobody", "mov rax, [rip + nobody@GOTPCREL]", out("rax") _)"#);
         assert!(text.contains("pause has a GOT"), "{text}");
+        assert_eq!(link("got-control", "", r#"asm!("lea rax, [rip + _start]", out("rax") _)"#), "");
     }
 }

@@ -14,6 +14,15 @@ limited! {
         }
     }
 
+    /// Word for word, as `src/main.rs` has it.
+    fn it_has_the_contract() {
+        let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+        let source = fs::read_to_string(root().join("src/main.rs")).expect("src/main.rs");
+        let rows = source.lines().filter_map(|line| line.strip_prefix("//! |"));
+        let table: String = rows.map(|row| format!("|{row}\n")).collect();
+        assert!(table.lines().count() > 12 && readme.contains(&table), "README has not:\n{table}");
+    }
+
     /// A name with another version would be no image at all.
     fn its_image_has_this_version() {
         let readme = fs::read_to_string(root().join("README.md")).expect("README.md");

@@ -32,7 +32,7 @@ const REASONS: [(&str, &str); COUNT] = [
     ),
     (
         "say: ppoll",
-        "row 4: is there room for a line, and a reader, so that `write` neither waits nor raises SIGPIPE?",
+        "row 4: does the kernel say that there is room and a reader, so that `write` neither waits nor raises SIGPIPE?",
     ),
     ("say: write", "the line, in one call"),
     (
@@ -81,14 +81,14 @@ const STRINGS: usize = 15;
 /// Where in `src/main.rs` a part of a function begins.
 const PARTS: [(&str, &str); 9] = [
     ("main: arguments", "extern \"C\" fn main"),
-    ("main: -v", "let version ="),
+    ("main: -v", "say(message!("),
     ("main: handlers", "let mut status ="),
     ("main: unblocking", "let _ = unsafe { kernel_sigprocmask"),
     ("main: zombies", "while let Ok(Some(_)) = wait("),
     ("main: PID 1", "if !getpid().is_init()"),
     ("main: sleep", "    pause();"),
     ("say: ppoll", "fn say("),
-    ("say: write", "if !waits"),
+    ("say: write", "if fds[0].revents() =="),
 ];
 
 /// A range of bytes: where it begins, how long it is, and the reason's number.
@@ -139,10 +139,12 @@ impl Map {
         }
         parts.sort_by_key(|part| part.1);
         let mut offset = parts.last().map(|part| part.1 + part.2).expect("parts");
-        for line in bytes[offset as usize..].split_inclusive(|byte| *byte == b'\n') {
-            let text = std::str::from_utf8(line).expect("a string");
-            parts.push((text.trim_end().to_string(), offset, line.len() as u64));
-            offset += line.len() as u64;
+        // Each message is its descriptor, its length and its text.
+        while let [_, length, rest @ ..] = &bytes[offset as usize..] {
+            let text = std::str::from_utf8(&rest[..usize::from(*length)]).expect("a string");
+            let size = u64::from(*length) + 2;
+            parts.push((text.trim_end().to_string(), offset, size));
+            offset += size;
         }
 
         let mut at = 0;

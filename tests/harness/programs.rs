@@ -52,6 +52,11 @@ pub fn pause() -> Launch {
 
 /// pause for arm64 under qemu-user, on a kernel with pages of `page` bytes.
 pub fn arm64(page: u32) -> Launch {
+    emulated(&dist("arm64"), page)
+}
+
+/// Any program for arm64, in the same way.
+pub fn emulated(program: &Path, page: u32) -> Launch {
     let qemu = Path::new("/usr/bin/qemu-aarch64-static");
     assert!(
         qemu.exists(),
@@ -59,27 +64,46 @@ pub fn arm64(page: u32) -> Launch {
         qemu.display()
     );
     let page = page.to_string();
-    Launch::new(&dist("arm64")).under(&[qemu.to_str().expect("ASCII"), "-p", &page])
+    Launch::new(program).under(&[qemu.to_str().expect("ASCII"), "-p", &page])
 }
 
-/// One of the programs in `tests/programs`, built and linked as pause is.
+/// One of the programs in `tests/programs` for this machine, built and linked as pause is.
 pub fn program(name: &str) -> PathBuf {
-    static TARGET: OnceLock<PathBuf> = OnceLock::new();
-    let target = TARGET.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            // Cargo replaces what is there, and the benchmark may run meanwhile.
-            .join(concat!("programs-", env!("CARGO_CRATE_NAME")));
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--release", "--bins", "--locked", "--quiet"])
-            .args(["--features", "test-programs", "--target-dir"])
-            .arg(&target)
-            .current_dir(root())
-            .status();
-        assert!(
-            built.expect("cargo").success(),
-            "cargo build of tests/programs"
-        );
-        target
-    });
-    target.join("release").join(name)
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER
+        .get_or_init(|| build_programs(HOST, &host()))
+        .join(name)
+}
+
+/// The same for any architecture.
+pub fn program_for(architecture: &str, name: &str) -> PathBuf {
+    static ARM64: OnceLock<PathBuf> = OnceLock::new();
+    match architecture {
+        HOST => program(name),
+        _ => ARM64
+            .get_or_init(|| build_programs(architecture, &dist(architecture)))
+            .join(name),
+    }
+}
+
+/// Builds them with this pause in those that contain one, and returns their folder.
+fn build_programs(architecture: &str, pause: &Path) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        // Cargo replaces what is there, and the benchmark may run meanwhile.
+        .join(concat!("programs-", env!("CARGO_CRATE_NAME")));
+    let built = Command::new(root().join("scripts/cargo"))
+        .args([architecture, "build", "--release", "--bins", "--locked"])
+        .args(["--quiet", "--features", "test-programs", "--target-dir"])
+        .arg(&target)
+        .env("PAUSE_FILE", pause)
+        .status();
+    assert!(
+        built.expect("scripts/cargo").success(),
+        "cargo build of tests/programs for {architecture}"
+    );
+    let machine = match architecture {
+        "amd64" => "x86_64",
+        _ => "aarch64",
+    };
+    target.join(format!("{machine}-unknown-linux-gnu/release"))
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::harness::programs::{dist, root};
+use crate::harness::programs::{dist, program_for, root};
 
 /// Boots `architecture` and returns what its console showed.
 fn boot(architecture: &str, emulator: &str, options: &[&str], console: &str) -> String {
@@ -25,6 +25,7 @@ fn boot(architecture: &str, emulator: &str, options: &[&str], console: &str) -> 
     };
     copy(&machine.join("busybox"), "bin/busybox");
     copy(&dist(architecture), "pause");
+    copy(&program_for(architecture, "exec0"), "exec0");
     copy(&root().join("tests/machine/init"), "init");
     let initramfs = folder.join("initramfs");
     let pack = "chmod 755 init bin/busybox && find . | cpio --quiet -o -H newc";
@@ -70,6 +71,7 @@ fn holds(console: &str) {
         "not the first: 0 Warning: pause should be the first process;Shutting down, got signal: Terminated;",
         "ignored: 0 Shutting down, got signal: Terminated",
         "deaf: 0 0 0",
+        "argc 0: 0 Shutting down, got signal: Terminated",
         "signals: all 64",
         "orphans: 200",
         "woken: 0",

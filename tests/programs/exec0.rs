@@ -1,0 +1,25 @@
+//! Starts /pause without any argument, not even its name, and with a variable `-v`.
+
+#![no_std]
+#![no_main]
+
+use core::ptr::null;
+
+use rustix::runtime_448b8ad740e2a26f::execve;
+
+#[path = "../../src/end.rs"]
+mod end;
+#[path = "../../src/start/mod.rs"]
+mod start;
+
+extern "C" fn main(_stack: *const usize) -> ! {
+    // SAFETY: both lists are of strings, with a null pointer behind the last.
+    let _ = unsafe {
+        execve(
+            c"/pause",
+            [null()].as_ptr(),
+            [c"-v".as_ptr().cast(), null()].as_ptr(),
+        )
+    };
+    end::exit(127)
+}
