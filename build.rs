@@ -6,10 +6,15 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-changed=linker.ld");
+    // The programs of the tests are packages below the root, where linker.ld is.
+    let package = env::var("CARGO_MANIFEST_DIR").unwrap();
+    let script = Path::new(&package)
+        .ancestors()
+        .map(|folder| folder.join("linker.ld"))
+        .find(|script| script.exists())
+        .expect("linker.ld");
+    println!("cargo::rerun-if-changed={}", script.display());
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
-
-    let script = Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap()).join("linker.ld");
     let script = format!("--script={}", script.display());
     let flags = [
         // The kernel is the only loader: no PT_INTERP.
@@ -39,13 +44,21 @@ fn main() {
 }
 
 /// The folder of the toolchain in which cc finds its rust-lld under the name `ld.lld`.
+/// Debian's compiler has none: then it is that of the toolchain that is pinned.
 fn gcc_ld() -> String {
-    let rustc = env::var("RUSTC").unwrap();
-    let sysroot = Command::new(rustc)
-        .args(["--print", "sysroot"])
-        .output()
-        .expect("rustc --print sysroot");
-    let sysroot = String::from_utf8(sysroot.stdout).unwrap();
     let host = env::var("HOST").unwrap();
-    format!("{}/lib/rustlib/{host}/bin/gcc-ld", sysroot.trim())
+    let folder = |rustc: String| {
+        let sysroot = Command::new(rustc)
+            .args(["--print", "sysroot"])
+            .output()
+            .expect("rustc --print sysroot");
+        let sysroot = String::from_utf8(sysroot.stdout).unwrap();
+        format!("{}/lib/rustlib/{host}/bin/gcc-ld", sysroot.trim())
+    };
+    let own = folder(env::var("RUSTC").unwrap());
+    if Path::new(&own).exists() {
+        own
+    } else {
+        folder("rustc".into())
+    }
 }

@@ -7,8 +7,9 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::harness::programs::root;
-use crate::harness::refused;
+use harness::checkout::scripts_for_all;
+use harness::programs::{root, size};
+use harness::{Folder, refused};
 
 fn bench(arguments: &[&str]) -> Command {
     let mut command = Command::new(root().join("scripts/bench"));
@@ -24,11 +25,11 @@ fn printed(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// `tests/size.toml` with one number changed, for `--check` and `--bless`.
-fn sizes(name: &str, was: &str, is: &str) -> PathBuf {
+/// `tests/size.toml` with one number changed, in a folder, for `--check` and `--bless`.
+fn sizes(folder: &Folder, was: &str, is: &str) -> PathBuf {
     let text = fs::read_to_string(root().join("tests/size.toml")).expect("size.toml");
     assert!(text.contains(was), "{text}");
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let path = folder.join("size.toml");
     fs::write(&path, text.replacen(was, is, 1)).expect("a copy");
     path
 }
@@ -51,12 +52,58 @@ fn row(output: &Output, name: &str) -> Vec<String> {
     words.map(String::from).collect()
 }
 
+/// A list of these, and nothing else.
+fn is_custom_smaller_is_better(text: &str) {
+    let list: Value = serde_json::from_str(text).expect("JSON");
+    let list = list.as_array().expect("a list");
+    assert!(list.len() > 15, "{list:?}");
+    for entry in list {
+        for (key, value) in entry.as_object().expect("an object") {
+            let right = match key.as_str() {
+                "name" | "unit" | "range" | "extra" => value.is_string(),
+                "value" => value.is_number(),
+                _ => false,
+            };
+            assert!(right, "{key}: {value}");
+        }
+        let wanted = ["name", "unit", "value"];
+        assert!(wanted.iter().all(|key| entry.get(key).is_some()), "{entry}");
+    }
+}
+
+/// For each name and measure, a value between two limits.
+fn is_bencher_metric_format(text: &str) {
+    let all: Value = serde_json::from_str(text).expect("JSON");
+    assert_eq!(
+        all["file, amd64"]["file-size"]["value"],
+        size("amd64") as f64
+    );
+    for (name, measures) in all.as_object().expect("names") {
+        for (measure, metric) in measures.as_object().expect("measures") {
+            let number = |key: &str| metric.get(key).map(|n| n.as_f64().expect("a number"));
+            let value = number("value").unwrap_or_else(|| panic!("{name}, {measure}: {metric}"));
+            let (low, high) = (number("lower_value"), number("upper_value"));
+            assert!(
+                low.is_none_or(|low| low <= value) && high.is_none_or(|high| value <= high),
+                "{metric}"
+            );
+            let known = ["value", "lower_value", "upper_value"];
+            let keys = metric.as_object().expect("a metric").keys();
+            assert!(
+                keys.map(String::as_str).all(|key| known.contains(&key)),
+                "{metric}"
+            );
+        }
+    }
+}
+
 limited! {
     /// That what nobody wrote down ends it with 1, be it smaller.
     #[ignore = "needs scripts/test"]
     fn check_fails_when_a_file_shrank_unnoticed() {
-        let size = fs::metadata(root().join("dist/pause-linux-arm64")).expect("dist").len();
-        let file = sizes("check.toml", &format!("arm64 = {size}"), &format!("arm64 = {}", size + 1));
+        let size = size("arm64");
+        let folder = Folder::new("check");
+        let file = sizes(&folder, &format!("arm64 = {size}"), &format!("arm64 = {}", size + 1));
         let output = with(&file, "--check");
         assert_eq!(row(&output, "file: arm64"), [(size + 1).to_string(), size.to_string(), "-1".into()]);
         assert_eq!(output.status.code(), Some(1));
@@ -66,7 +113,8 @@ limited! {
 
     #[ignore = "needs scripts/test"]
     fn check_fails_on_growth_until_it_is_blessed() {
-        let file = sizes("bless.toml", "\"minor faults\" = 1", "\"minor faults\" = 0");
+        let folder = Folder::new("bless");
+        let file = sizes(&folder, "\"minor faults\" = 1", "\"minor faults\" = 0");
         let output = with(&file, "--check");
         assert_eq!(row(&output, "count: minor faults"), ["0", "1", "+1"]);
         assert_eq!(output.status.code(), Some(1));
@@ -82,54 +130,32 @@ limited! {
         let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
         let map = printed(&["--map"]);
         assert!(readme.contains(&map), "scripts/bench --map prints what README has to have:\n{map}");
-        let drawn = Path::new(env!("CARGO_TARGET_TMPDIR")).join("map.svg");
+        let folder = Folder::new("map");
+        let drawn = folder.join("map.svg");
         printed(&["--map", "--svg", drawn.to_str().expect("UTF-8")]);
         let ours = fs::read_to_string(root().join("tests/bench/map.svg")).expect("map.svg");
         assert!(fs::read_to_string(drawn).expect("the map") == ours, "scripts/bench --map --svg tests/bench/map.svg draws it anew");
     }
 
-    /// Its `customSmallerIsBetter`: a list of these, and nothing else.
+    /// Of one run: what github-action-benchmark reads, what Bencher does, the table and the
+    /// picture.
     #[ignore = "needs scripts/test"]
-    fn github_action_benchmark_reads_the_json() {
-        let list: Value = serde_json::from_str(&printed(&["--json"])).expect("JSON");
-        let list = list.as_array().expect("a list");
-        assert!(list.len() > 15, "{list:?}");
-        for entry in list {
-            for (key, value) in entry.as_object().expect("an object") {
-                let right = match key.as_str() {
-                    "name" | "unit" | "range" | "extra" => value.is_string(),
-                    "value" => value.is_number(),
-                    _ => false,
-                };
-                assert!(right, "{key}: {value}");
-            }
-            assert!(["name", "unit", "value"].iter().all(|key| entry.get(key).is_some()), "{entry}");
-        }
-    }
-
-    /// Its metric format: for each name and measure, a value between two limits.
-    #[ignore = "needs scripts/test"]
-    fn bencher_reads_the_bmf() {
-        let all: Value = serde_json::from_str(&printed(&["--bmf"])).expect("JSON");
-        let amd64 = fs::metadata(root().join("dist/pause-linux-amd64")).expect("dist").len() as f64;
-        assert_eq!(all["file, amd64"]["file-size"]["value"], amd64);
-        for (name, measures) in all.as_object().expect("names") {
-            for (measure, metric) in measures.as_object().expect("measures") {
-                let number = |key: &str| metric.get(key).map(|number| number.as_f64().expect("a number"));
-                let value = number("value").unwrap_or_else(|| panic!("{name}, {measure}: {metric}"));
-                let (low, high) = (number("lower_value"), number("upper_value"));
-                assert!(low.is_none_or(|low| low <= value) && high.is_none_or(|high| value <= high), "{metric}");
-                let known = ["value", "lower_value", "upper_value"];
-                assert!(metric.as_object().expect("a metric").keys().all(|key| known.contains(&key.as_str())));
-            }
-        }
+    fn dashboards_read_what_it_prints() {
+        let folder = Folder::new("bench");
+        let out = folder.to_str().expect("UTF-8");
+        let json = printed(&["--json", "--out", out]);
+        let file = |name: &str| fs::read_to_string(folder.join(name)).expect(name);
+        assert_eq!(file("github-action-benchmark.json"), json);
+        is_custom_smaller_is_better(&json);
+        is_bencher_metric_format(&file("bencher.json"));
+        assert!(file("table.txt").contains("minor faults") && file("comparison.svg").starts_with("<svg"));
     }
 
     #[ignore = "needs scripts/test"]
     fn other_compilers_and_libraries_are_sized_in_a_copy() {
         let text = printed(&["--toolchain", "debian", "--rustix", "1.1.5"]);
         let sizes: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().rev().take(2).collect()).collect();
-        let file = |arch| fs::metadata(root().join(format!("dist/pause-linux-{arch}"))).expect("dist").len().to_string();
+        let file = |arch| size(arch).to_string();
         assert_eq!(sizes[0], ["arm64", "amd64"]);
         assert_eq!(sizes[1], [file("arm64"), file("amd64")], "as pinned: {text}");
         assert!(sizes.len() == 4 && sizes.concat()[2..].iter().all(|size| size.parse::<u32>().is_ok()), "{text}");
@@ -147,8 +173,10 @@ limited! {
         let output = bench(&["--rustix", "99.0.0"]).output().expect("scripts/bench");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && stderr.contains("rustix 99.0.0: error"), "{stderr}");
+        says(&["--out", "/none/folder"], "there is no folder /none/folder");
         let mut nobody = Command::new("setpriv");
-        nobody.args(["--reuid=65534", "--clear-groups"]).arg(root().join("scripts/bench"));
+        let copy = scripts_for_all();
+        nobody.args(["--reuid=65534", "--clear-groups"]).arg(copy.join("scripts/bench"));
         refused(&nobody.output().expect("setpriv"), "this wants root");
     }
 }

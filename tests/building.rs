@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::clone::Clone;
-use crate::harness::programs::{dist, root};
+use harness::Folder;
+use harness::checkout::{Checkout, cargo_folder};
+use harness::programs::{architectures, dist, root};
 
-/// Asserts that `scripts/build` in a clone makes the same files as `dist/` has.
+/// Asserts that `scripts/build` in a checkout makes the same files as `dist/` has.
 #[track_caller]
-fn builds_the_same(clone: &Clone, variables: &[(&str, &str)]) {
-    let mut build = clone.command(&["sh", "-c", "umask 077; exec scripts/build"]);
+fn builds_the_same(checkout: &Checkout, variables: &[(&str, &str)]) {
+    let mut build = checkout.command(&["sh", "-c", "umask 077; exec scripts/build"]);
     let output = build
         .env("TZ", "Pacific/Chatham")
         .envs(variables.iter().copied())
@@ -22,8 +22,8 @@ fn builds_the_same(clone: &Clone, variables: &[(&str, &str)]) {
         "{variables:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    for architecture in ["amd64", "arm64"] {
-        let new = clone
+    for architecture in architectures() {
+        let new = checkout
             .path()
             .join(format!("dist/pause-linux-{architecture}"));
         assert_eq!(
@@ -34,15 +34,6 @@ fn builds_the_same(clone: &Clone, variables: &[(&str, &str)]) {
         let mode = new.metadata().expect("new").permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
     }
-}
-
-/// Makes a cargo folder with this `config.toml`, and the downloads of the user's own.
-fn cargo_folder(name: &str, config: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).expect("a folder");
-    fs::write(folder.join("config.toml"), config).expect("a file");
-    folder
 }
 
 /// Variables of cargo and rustc, each of which alone would stop the build or change the
@@ -95,8 +86,7 @@ CARGO_ENCODED_RUSTFLAGS = { value = "-Copt-level=0", force = true }
 /// Links a program of these items and one function with `linker.ld`, and returns what the
 /// linker said.
 fn link(name: &str, items: &str, body: &str) -> String {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("link");
-    fs::create_dir_all(&folder).expect("a folder");
+    let folder = Folder::new("link");
     let source = folder.join(format!("{name}.rs"));
     let program = format!(
         "#![no_std] #![no_main] use core::arch::{{asm, global_asm}}; {items}
@@ -157,21 +147,22 @@ fn refuses(name: &str) {
 limited! {
     #[ignore = "needs scripts/test"]
     fn builds_the_same_elsewhere() {
-        let clone = Clone::new("another place");
-        builds_the_same(&clone, &[]);
+        let checkout = Checkout::new("another place");
+        builds_the_same(&checkout, &[]);
         // All at once: had one of them an effect, it would show, whatever the others do.
-        fs::remove_dir_all(clone.path().join("target")).expect("what was built");
-        builds_the_same(&clone, &VARIABLES);
+        fs::remove_dir_all(checkout.path().join("target")).expect("what was built");
+        builds_the_same(&checkout, &VARIABLES);
     }
 
     /// In the user's cargo folder, and in a folder above the project.
     #[ignore = "needs scripts/test"]
     fn builds_the_same_whatever_a_config_file_says() {
-        let folder = cargo_folder("home of a user", CONFIG);
-        let clone = Clone::new("home of a user/project");
-        fs::create_dir(folder.join(".cargo")).expect("a folder");
-        fs::write(folder.join(".cargo/config.toml"), CONFIG).expect("a file");
-        builds_the_same(&clone, &[("CARGO_HOME", folder.to_str().expect("UTF-8"))]);
+        let home = Folder::new("home");
+        cargo_folder(&home, CONFIG);
+        let checkout = Checkout::new("project");
+        fs::create_dir(checkout.parent().join(".cargo")).expect("a folder");
+        fs::write(checkout.parent().join(".cargo/config.toml"), CONFIG).expect("a file");
+        builds_the_same(&checkout, &[("CARGO_HOME", home.to_str().expect("UTF-8"))]);
     }
 
     /// A proxy that is not there, told in each of the ways that there are: cargo asks it.
@@ -184,11 +175,12 @@ limited! {
             ("cargo's variable", "net.retry = 0\n", ("CARGO_HTTP_PROXY", proxy)),
             ("everybody's variable", "net.retry = 0\n", ("https_proxy", proxy)),
         ] {
-            let clone = Clone::new(&format!("proxy from {name}"));
-            let folder = cargo_folder(&format!("cargo with {name}"), config);
-            let output = clone
+            let checkout = Checkout::new(&format!("proxy from {name}"));
+            let home = Folder::new("home");
+            fs::write(home.join("config.toml"), config).expect("a file");
+            let output = checkout
                 .command(&["scripts/cargo", "amd64", "fetch", "--locked"])
-                .env("CARGO_HOME", &folder)
+                .env("CARGO_HOME", &*home)
                 .env(variable.0, variable.1)
                 .output()
                 .expect("scripts/cargo");
@@ -200,7 +192,7 @@ limited! {
     /// The way that is left where rustup has no target for arm64.
     #[ignore = "needs scripts/test"]
     fn builds_the_same_with_debians_compiler() {
-        builds_the_same(&Clone::new("debian"), &[("PAUSE_RUST", "debian")]);
+        builds_the_same(&Checkout::new("debian"), &[("PAUSE_RUST", "debian")]);
     }
 
     /// A linker script that always fails would pass the tests below.

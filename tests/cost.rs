@@ -1,20 +1,20 @@
-//! What pause costs beside a program that does nothing, in the same run. All of
-//! it is counted but the last, which is a ratio.
+//! What pause costs beside a program that does nothing, in the same run: counts, and at
+//! the end two ratios.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::launch::Launch;
-use crate::harness::measure::{self, Memory, orphans};
-use crate::harness::programs::{host, pause, program};
+use harness::Folder;
+use harness::launch::Launch;
+use harness::measure::{self, Memory, orphans};
+use harness::programs::{host, pause, program};
 
 /// Measures a program under the one path, so that its stack has the same content,
 /// and the same place within a page.
-fn memory(program: &Path, folder: &str) -> Memory {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
-    fs::create_dir_all(&folder).expect("a folder");
+fn memory(program: &Path) -> Memory {
+    let folder = Folder::new("cost");
     let path = folder.join("program");
     fs::copy(program, &path).expect("a copy");
     measure::memory(Launch::new(&path))
@@ -43,27 +43,19 @@ fn medians(programs: [&PathBuf; 2]) -> [Duration; 2] {
 limited! {
     /// Resident pages, page tables and faults.
     fn takes_no_more_memory_than_doing_nothing() {
-        let ours = memory(&host(), "cost-a");
-        let floor = memory(&program("noop"), "cost-b");
+        let ours = memory(&host());
+        let floor = memory(&program("noop"));
         eprintln!("pause {ours:?}\nno-op {floor:?}");
         assert_eq!(ours, floor);
     }
 
     #[ignore = "needs scripts/test"]
-    fn is_charged_no_more_than_doing_nothing() {
-        // The batches are below 1% of so many.
-        let [ours, floor] = [host(), program("noop")].map(|program| measure::charge(&program, 1000));
-        eprintln!("charged a process, in bytes: pause {ours}, no-op {floor}");
-        assert!(ours * 100 <= floor * 102, "more than 2% above: {ours}, {floor}");
-    }
-
-    #[ignore = "needs scripts/test"]
     fn reaps_20000_orphans_for_nothing() {
         let running = pause().init().start().ready();
-        let before = running.cost();
+        let before = running.settle();
         orphans(&running, 20_000);
         running.childless();
-        assert_eq!(running.cost(), before);
+        assert_eq!(running.settle(), before);
     }
 
     #[ignore = "needs scripts/test"]
@@ -74,16 +66,50 @@ limited! {
         orphans(&running, 3000);
         running.childless();
     }
+}
 
-    /// Other tests and other machines disturb it: the best of three rounds counts.
-    #[ignore = "needs scripts/test"]
-    fn takes_no_longer_than_ending_at_once() {
-        let (ours, floor) = (host(), program("exit"));
-        let ratio = (0..3)
-            .map(|_| medians([&ours, &floor]))
-            .inspect(|[ours, floor]| eprintln!("exec to exit: -v {ours:?}, exit {floor:?}"))
-            .map(|[ours, floor]| ours.as_secs_f64() / floor.as_secs_f64())
-            .fold(f64::INFINITY, f64::min);
-        assert!(ratio <= 1.05, "{ratio:.3} times as long");
+/// What depends on whatever else runs: scripts/test runs these one after another, when the
+/// others are done. The best of ten rounds counts.
+mod timed {
+    use super::*;
+
+    /// How often a ratio is measured at most.
+    const ROUNDS: usize = 10;
+
+    /// The first of at most ten ratios that is not above `limit`, else the smallest.
+    fn best(limit: f64, mut ratio: impl FnMut() -> f64) -> f64 {
+        let mut smallest = f64::INFINITY;
+        for _ in 0..ROUNDS {
+            smallest = smallest.min(ratio());
+            if smallest <= limit {
+                break;
+            }
+        }
+        smallest
+    }
+
+    limited! {
+        #[ignore = "needs scripts/test"]
+        fn is_charged_no_more_than_doing_nothing() {
+            // The kernel charges in batches, which are below 1% of so many processes.
+            let ratio = best(1.02, || {
+                let [ours, floor] = [host(), program("noop")].map(|program| measure::charge(&program, 1000));
+                eprintln!("charged a process, in bytes: pause {ours}, no-op {floor}");
+                ours as f64 / floor as f64
+            });
+            assert!(ratio <= 1.02, "{ratio:.3} times as much");
+        }
+
+        #[ignore = "needs scripts/test"]
+        fn takes_no_longer_than_ending_at_once() {
+            measure::pin(measure::cpus()[0]).expect("a CPU");
+            let (ours, floor) = (host(), program("exit"));
+            let ratio = best(1.05, || {
+                let [ours, floor] = medians([&ours, &floor]);
+                eprintln!("exec to exit: -v {ours:?}, exit {floor:?}");
+                ours.as_secs_f64() / floor.as_secs_f64()
+            });
+            assert!(ratio <= 1.05, "{ratio:.3} times as long");
+        }
     }
 }

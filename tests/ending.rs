@@ -2,9 +2,9 @@
 
 use libc::{SIGINT, SIGTERM};
 
-use crate::harness::launch::{DEAF, Launch};
-use crate::harness::programs::program;
-use crate::harness::running::Ended;
+use harness::launch::{DEAF, Launch};
+use harness::programs::program;
+use harness::running::Ended;
 
 everywhere! {
     fn a_signal_ends_it_with_one_line_and_0(pause) {

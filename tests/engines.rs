@@ -4,11 +4,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
-use crate::harness::cell::{Cell, machine};
-use crate::harness::programs::{HOST, dist, root};
-use crate::harness::until;
+use harness::cell::{Cell, left_behind};
+use harness::programs::{HOST, dist, qemu_user, root, size};
+use harness::until;
 
 const NAME: &str = concat!("localhost/pause:", env!("CARGO_PKG_VERSION"));
 const VERSION: &str = concat!("pause ", env!("CARGO_PKG_VERSION"));
@@ -16,23 +15,6 @@ const LINE: &str = "Shutting down, got signal: Terminated";
 
 fn archive() -> String {
     format!("{}/dist/pause.oci.tar", root().display())
-}
-
-/// The size of pause for this machine, as `docker images` has it.
-fn size() -> String {
-    format!("{}B", fs::metadata(dist(HOST)).expect("pause").len())
-}
-
-/// Stops by `line`, which has to be done long before an engine's SIGKILL.
-#[track_caller]
-fn stops_at_once(cell: &Cell, line: &str) {
-    let start = Instant::now();
-    cell.run(line);
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "{line}: {:?}",
-        start.elapsed()
-    );
 }
 
 /// The processes in a PID namespace.
@@ -45,27 +27,30 @@ fn processes_in(namespace: &Path) -> usize {
 limited! {
     #[ignore = "needs scripts/test"]
     fn a_cell_leaves_nothing() {
-        let before = machine();
         let cell = Cell::docker();
-        cell.run(&format!("docker load --input {} && docker run --detach -p 8080:80 {NAME}", archive()));
+        cell.run(&format!("docker load --input {}", archive()));
+        let container = cell.run(&format!("docker run --detach -p 8080:80 {NAME}"));
         let namespace = fs::read_link(format!("/proc/{}/ns/pid", cell.init)).expect("its PID namespace");
-        let groups = cell.groups.clone();
+        let (groups, name) = (cell.groups.clone(), cell.name.clone());
+        assert!(!left_behind(&name).is_empty(), "its control groups");
         // pause, dockerd, its containerd, a shim, a proxy, and pause again.
         assert!(processes_in(&namespace) >= 6);
         drop(cell);
         assert_eq!(processes_in(&namespace), 0);
         assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
-        assert_eq!(machine(), before);
+        for name in [&name, &container] {
+            assert_eq!(left_behind(name), Vec::<String>::new());
+        }
     }
 
     #[ignore = "needs scripts/test"]
     fn podman_holds_a_pod_with_it() {
-        let cell = Cell::new();
+        let cell = Cell::start();
         assert_eq!(cell.run(&format!("podman load --quiet --input {}", archive())), format!("Loaded image: {NAME}"));
         assert_eq!(cell.run(&format!("podman run --rm {NAME} -v")), VERSION);
         cell.run(&format!("podman pod create --name pod --infra-name infra --infra-image {NAME} --share pid,net,ipc,uts -p 8080:80"));
         cell.run("podman pod start pod");
-        stops_at_once(&cell, "podman pod stop pod");
+        cell.run("podman pod stop pod");
         assert_eq!(cell.run("podman inspect --format '{{.State.ExitCode}}' infra"), "0");
         assert_eq!(cell.run("podman logs infra 2>&1"), LINE);
 
@@ -80,10 +65,10 @@ limited! {
     fn docker_holds_a_pod_with_it() {
         let cell = Cell::docker();
         assert!(cell.run(&format!("docker load --input {}", archive())).starts_with(&format!("Loaded image: {NAME}\n")));
-        assert_eq!(cell.run(&format!("docker images --format '{{{{.Size}}}}' {NAME}")), size());
+        assert_eq!(cell.run(&format!("docker images --format '{{{{.Size}}}}' {NAME}")), format!("{}B", size(HOST)));
         assert_eq!(cell.run(&format!("docker run --rm {NAME} -v")), VERSION);
         cell.run(&format!("docker run --detach --name pause --ipc=shareable -p 8080:80 {NAME}"));
-        stops_at_once(&cell, "docker stop pause");
+        cell.run("docker stop pause");
         assert_eq!(cell.run("docker inspect --format '{{.State.ExitCode}}' pause"), "0");
         assert_eq!(cell.run("docker logs pause 2>&1"), LINE);
     }
@@ -167,54 +152,109 @@ limited! {
         cell.run(&format!("ctr images pull --plain-http {there} && ctr images check name=={there} | grep -q complete"));
     }
 
-    /// By the kernel's binfmt_misc, which is the machine's: what is there is used,
-    /// else an entry made, and taken out again.
+    /// By the kernel's binfmt_misc. From Linux 6.7 on a user namespace has one of its own;
+    /// before, the machine has one, where an entry is made and taken out again.
     #[ignore = "needs scripts/test"]
-    fn podman_runs_arm64_where_it_can() {
-        let cell = Cell::new();
-        let Some(_entry) = Binfmt::new(&cell) else { return };
+    fn podman_runs_arm64() {
+        let cell = Cell::start();
         cell.run(&format!("skopeo --override-arch arm64 copy --quiet oci-archive:{} containers-storage:{NAME}", archive()));
-        let run = format!("--name pause --platform linux/arm64 {NAME}");
-        assert_eq!(cell.run(&format!("podman run --rm {run} -v")), VERSION);
-        cell.run(&format!("podman run --detach {run}"));
-        cell.run("podman stop pause");
+        let binfmt = Binfmt::new(&cell);
+        // Its network would be the business of another user namespace.
+        let run = format!("--network none --name pause --platform linux/arm64 {NAME}");
+        assert_eq!(binfmt.run(&format!("podman run --rm {run} -v")), VERSION);
+        binfmt.run(&format!("podman run --detach {run} && podman stop pause"));
         assert_eq!(cell.run("podman inspect --format '{{.State.ExitCode}} {{.ImageName}}' pause"), format!("0 {NAME}"));
         assert_eq!(cell.run("podman logs pause 2>&1"), LINE);
     }
 }
 
 /// An interpreter for arm64, with the flag that makes it work in any root.
-struct Binfmt<'a>(Option<&'a Cell>);
+struct Binfmt<'a> {
+    cell: &'a Cell,
+    /// What enters the user namespace that has it, if it is not the machine's.
+    enter: String,
+    /// Its name, if it has to be taken out.
+    entry: Option<String>,
+}
+
+/// Where the kernel has them.
+const BINFMT: &str = "/proc/sys/fs/binfmt_misc";
 
 impl<'a> Binfmt<'a> {
-    const ENTRY: &'static str = "/proc/sys/fs/binfmt_misc/pause-test-aarch64";
-
-    /// Says in one line why there is none.
-    fn new(cell: &'a Cell) -> Option<Self> {
-        let mounted = cell.output("mount -t binfmt_misc none /proc/sys/fs/binfmt_misc");
-        let there = "grep -qs '^interpreter .*qemu-aarch64' /proc/sys/fs/binfmt_misc/*";
-        if cell.output(there).status.success() {
-            return Some(Self(None));
-        }
-        // Debian's own line, under a name that cannot be another's.
-        let register = "sed s/^:qemu-aarch64:/:pause-test-aarch64:/ /usr/lib/binfmt.d/qemu-aarch64.conf >/proc/sys/fs/binfmt_misc/register";
-        let registered = cell.output(register);
-        if registered.status.success() {
-            return Some(Self(Some(cell)));
-        }
-        let why = [mounted.stderr, registered.stderr].concat();
-        println!(
-            "arm64 was not run under podman: this kernel takes no binfmt_misc: {}",
-            String::from_utf8_lossy(&why).trim().replace('\n', "; ")
+    #[track_caller]
+    fn new(cell: &'a Cell) -> Self {
+        let entry = harness::unique("aarch64");
+        let emulator = qemu_user("aarch64");
+        // The ELF header of a program for arm64, as Debian's own entry has it.
+        let magic = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00";
+        let mask =
+            r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
+        let register = format!(
+            "echo \":{entry}:M::{magic}:{mask}:{}:F\" >{BINFMT}/register",
+            emulator.display()
         );
-        None
+        // The owner of a user namespace is in it once it knows its users.
+        cell.run(&format!(
+            "unshare --user --mount sh -ec 'echo $$ >/run/binfmt; until grep -q . /proc/$$/uid_map; do sleep 0.1; done
+                mount -t binfmt_misc none {BINFMT}; {register}; touch /run/registered; exec sleep infinity' >/run/binfmt.log 2>&1 &
+            until [ -s /run/binfmt ]; do sleep 0.1; done; pid=$(cat /run/binfmt)
+            echo 0 0 65536 >/proc/$pid/uid_map; echo 0 0 65536 >/proc/$pid/gid_map"
+        ));
+        let log = harness::until("a binfmt_misc of its own, or the reason why not", || {
+            let state = cell.run(
+                "if [ -e /run/registered ]; then echo registered; else cat /run/binfmt.log; fi",
+            );
+            (!state.is_empty()).then_some(state)
+        });
+        if log == "registered" {
+            let enter = format!(
+                "nsenter --target {} --user --mount ",
+                cell.run("cat /run/binfmt")
+            );
+            return Self {
+                cell,
+                enter,
+                entry: None,
+            };
+        }
+        cell.output(&format!("mount -t binfmt_misc none {BINFMT}"));
+        if cell
+            .output(&format!(
+                "grep -qs '^interpreter .*qemu-aarch64' {BINFMT}/*"
+            ))
+            .status
+            .success()
+        {
+            return Self {
+                cell,
+                enter: String::new(),
+                entry: None,
+            };
+        }
+        let registered = cell.output(&register);
+        assert!(
+            registered.status.success(),
+            "arm64 cannot be run under podman: this kernel takes no binfmt_misc: {log}; {}",
+            String::from_utf8_lossy(&registered.stderr).trim()
+        );
+        Self {
+            cell,
+            enter: String::new(),
+            entry: Some(entry),
+        }
+    }
+
+    /// Runs a line for the shell where arm64 has the interpreter.
+    #[track_caller]
+    fn run(&self, line: &str) -> String {
+        self.cell.run(&format!("{}sh -ec '{line}'", self.enter))
     }
 }
 
 impl Drop for Binfmt<'_> {
     fn drop(&mut self) {
-        if let Some(cell) = self.0 {
-            cell.output(&format!("echo -1 >{}", Self::ENTRY));
+        if let Some(entry) = &self.entry {
+            self.cell.output(&format!("echo -1 >{BINFMT}/{entry}"));
         }
     }
 }

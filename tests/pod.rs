@@ -1,6 +1,6 @@
 //! `scripts/pod`, as a person runs it: every step, `--keep`, Ctrl-C, bad input.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -8,39 +8,56 @@ use std::process::{Child, Command, Output, Stdio};
 
 use libc::{SIGINT, SIGTERM};
 
-use crate::harness::cell::Cell;
-use crate::harness::programs::{HOST, dist, root};
-use crate::harness::{refused, until};
+use harness::cell::Cell;
+use harness::checkout::scripts_for_all;
+use harness::programs::{HOST, dist, root};
+use harness::{Folder, refused, unique, until};
 
 /// The user that has nothing.
 const NOBODY: u32 = 65534;
 
 /// A run of `scripts/pod` with a folder for temporary files of its own.
-struct Pod {
+struct PodRun {
     temporary: PathBuf,
     command: Command,
+    /// A copy of the scripts, if another user runs them.
+    _scripts: Option<Folder>,
 }
 
-impl Pod {
+impl PodRun {
     fn new(name: &str, user: u32) -> Self {
-        let temporary = std::env::temp_dir().join(format!("pause-{}-{name}", std::process::id()));
+        let temporary = std::env::temp_dir().join(unique(name));
         fs::create_dir(&temporary).expect("a folder");
         std::os::unix::fs::chown(&temporary, Some(user), Some(user)).expect("chown");
-        let mut command = Command::new(root().join("scripts/pod"));
+        let scripts = (user != 0).then(scripts_for_all);
+        let (script, pause) = match &scripts {
+            Some(copy) => (copy.join("scripts/pod"), copy.join("pause")),
+            None => (root().join("scripts/pod"), dist(HOST)),
+        };
+        let mut command = Command::new(script);
         command
             .arg("--pause")
-            .arg(dist(HOST))
+            .arg(pause)
             .env("TMPDIR", &temporary)
             .env("HOME", &temporary)
             .stdin(Stdio::null());
         if user != 0 {
             command.uid(user).gid(user);
         }
-        Self { temporary, command }
+        Self {
+            temporary,
+            command,
+            _scripts: scripts,
+        }
     }
 
     fn run(&mut self) -> Output {
         self.command.output().expect("scripts/pod")
+    }
+
+    /// For its standard error, beside its folder.
+    fn log(&self) -> PathBuf {
+        self.temporary.with_extension("log")
     }
 
     fn files(&self) -> usize {
@@ -50,7 +67,8 @@ impl Pod {
     /// Nothing in its folder, and no process that names it.
     #[track_caller]
     fn left_nothing(&self) {
-        until("no file and no process is left", || {
+        let said = fs::read_to_string(self.log()).unwrap_or_default();
+        until(&format!("no file and no process is left; {said}"), || {
             (self.files() == 0 && self.processes().is_empty()).then_some(())
         });
     }
@@ -73,13 +91,14 @@ impl Pod {
     }
 }
 
-impl Drop for Pod {
+impl Drop for PodRun {
     fn drop(&mut self) {
         for pid in self.processes() {
             // SAFETY: a process of this run.
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
         let _ = fs::remove_dir_all(&self.temporary);
+        let _ = fs::remove_file(self.log());
     }
 }
 
@@ -196,11 +215,7 @@ fn engine_runs_a_pod(cell: &Cell, name: &str) {
     );
     let none = engine(cell, &format!("{flag} --app-image localhost/none:1")).output();
     refused(&none.expect("scripts/pod"), "localhost/none:1");
-    let httpd = format!(
-        "{}/target/machine/{HOST}/busybox httpd -p 127.0.0.1:8080 -h /",
-        root().display()
-    );
-    cell.run(&httpd);
+    cell.run("busybox httpd -p 127.0.0.1:8080 -h /");
     refused(
         &engine(cell, &flag).output().expect("scripts/pod"),
         "port 8080 is in use",
@@ -220,21 +235,21 @@ fn line_of(step: usize, child: &mut Child) -> String {
 limited! {
     #[ignore = "needs scripts/test"]
     fn runs_a_pod_as_root() {
-        let mut pod = Pod::new("root", 0);
+        let mut pod = PodRun::new("root", 0);
         held(&pod.run());
         pod.left_nothing();
     }
 
     #[ignore = "needs scripts/test"]
     fn runs_a_pod_as_anybody() {
-        let mut pod = Pod::new("nobody", NOBODY);
+        let mut pod = PodRun::new("nobody", NOBODY);
         held(&pod.run());
         pod.left_nothing();
     }
 
     #[ignore = "needs scripts/test"]
     fn keeps_a_pod_until_it_is_stopped() {
-        let mut pod = Pod::new("keep", NOBODY);
+        let mut pod = PodRun::new("keep", NOBODY);
         let output = pod.command.arg("--keep").output().expect("scripts/pod");
         let stdout = String::from_utf8_lossy(&output.stdout);
         let (_, rest) = stdout.split_once("To enter it: ").expect("how to enter it");
@@ -253,8 +268,9 @@ limited! {
     #[ignore = "needs scripts/test"]
     fn an_interruption_leaves_nothing() {
         for (step, signal) in (0..=5).flat_map(|step| [(step, SIGINT), (step, SIGTERM)]) {
-            let mut pod = Pod::new(&format!("interrupted-{step}-{signal}"), NOBODY);
-            pod.command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::null());
+            let mut pod = PodRun::new(&format!("interrupted-{step}-{signal}"), NOBODY);
+            let log = File::create(pod.log()).expect("a log");
+            pod.command.process_group(0).stdout(Stdio::piped()).stderr(log);
             let mut child = pod.command.spawn().expect("scripts/pod");
             match step {
                 // Wherever it is once it has begun.
@@ -266,40 +282,61 @@ limited! {
             unsafe { libc::kill(group * child.id() as i32, signal) };
             let status = child.wait().expect("its end");
             // 128 + signal, or 1 where it saw its pod go first.
-            assert!(!status.success(), "{step}");
+            let said = fs::read_to_string(pod.log()).expect("the log");
+            assert!(!status.success(), "step {step}, signal {signal}: {said}");
             pod.left_nothing();
         }
     }
 
     #[ignore = "needs scripts/test"]
     fn refuses_what_it_does_not_know() {
-        let mut pod = Pod::new("flag", 0);
+        let mut pod = PodRun::new("flag", 0);
         refused(&pod.command.arg("--frob").output().expect("scripts/pod"), "unknown argument '--frob'");
         pod.left_nothing();
-        let mut pod = Pod::new("file", 0);
+        let mut pod = PodRun::new("file", 0);
         refused(&pod.command.args(["--pause", "/none"]).output().expect("scripts/pod"), "'/none'");
         pod.left_nothing();
     }
 
-    /// The line is the command that mends it.
+    /// The line is the command that mends it, or where there is no apt-get the commands that
+    /// are missing, all of them.
     #[ignore = "needs scripts/test"]
-    fn names_the_package_that_is_missing() {
-        let mut pod = Pod::new("missing", NOBODY);
-        let stub = pod.temporary.join("bin");
-        fs::create_dir(&stub).expect("a folder");
-        let script = "#!/bin/sh\n[ \"$4\" = nginx-light ] || echo installed\n";
-        fs::write(stub.join("dpkg-query"), script).expect("a stub");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(stub.join("dpkg-query"), mode).expect("chmod");
-        let path = format!("{}:{}", stub.display(), std::env::var("PATH").expect("PATH"));
-        let output = pod.command.env("PATH", path).output().expect("scripts/pod");
-        refused(&output, "--no-install-recommends nginx-light");
+    fn names_what_is_missing() {
+        for (hidden, text) in [
+            (&["nginx", "curl"][..], "/scripts/install curl=curl nginx=nginx-light\n"),
+            (&["nginx", "curl", "apt-get"], "these commands are missing, and there is no apt-get to install them: curl nginx\n"),
+        ] {
+            let pod = PodRun::new("missing", NOBODY);
+            let commands = Folder::for_all("commands");
+            // Every command but the hidden ones, and none of root's own.
+            for folder in ["/usr/bin", "/usr/sbin"] {
+                for entry in fs::read_dir(folder).expect("commands").flatten() {
+                    let name = entry.file_name();
+                    if !hidden.iter().any(|hidden| *hidden == name) {
+                        let _ = std::os::unix::fs::symlink(entry.path(), commands.join(name));
+                    }
+                }
+            }
+            harness::run("chmod", &["a+rx", commands.to_str().expect("UTF-8")]);
+            let script = pod.command.get_program().to_owned();
+            let arguments: Vec<_> = pod.command.get_args().map(|argument| argument.to_owned()).collect();
+            let hide = "mount -t tmpfs tmpfs /usr/sbin && exec \"$@\"";
+            let output = Command::new("unshare")
+                .args(["--mount", "sh", "-c", hide, "sh", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+                .arg(script)
+                .args(arguments)
+                .env("PATH", &*commands)
+                .env("TMPDIR", &pod.temporary)
+                .output();
+            refused(&output.expect("unshare"), text.trim_end());
+            pod.left_nothing();
+        }
     }
 
     /// The limit of a user namespace around it stands for that of the machine.
     #[ignore = "needs scripts/test"]
     fn says_when_user_namespaces_are_forbidden() {
-        let pod = Pod::new("forbidden", NOBODY);
+        let pod = PodRun::new("forbidden", NOBODY);
         let home = &pod.temporary;
         let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"";
         let output = Command::new("unshare")
@@ -310,12 +347,12 @@ limited! {
             .uid(NOBODY)
             .gid(NOBODY)
             .output();
-        refused(&output.expect("unshare"), "forbids user namespaces");
+        refused(&output.expect("unshare"), "this machine forbids user namespaces");
     }
 
     #[ignore = "needs scripts/test"]
     fn runs_a_pod_with_podman() {
-        engine_runs_a_pod(&Cell::new(), "podman");
+        engine_runs_a_pod(&Cell::start(), "podman");
     }
 
     #[ignore = "needs scripts/test"]
@@ -325,7 +362,7 @@ limited! {
 
     #[ignore = "needs scripts/test"]
     fn says_what_an_engine_lacks() {
-        let cell = Cell::new();
+        let cell = Cell::start();
         let says = |arguments: &str, text: &str| {
             refused(&engine(&cell, arguments).output().expect("scripts/pod"), text);
         };

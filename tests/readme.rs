@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::programs::root;
+use harness::programs::root;
 
 limited! {
     /// Word for word, as `scripts/e2e` gives them to the runtimes.

@@ -1,10 +1,10 @@
 //! Row 6: children and orphans leave the process table without waking pause.
 
-use crate::harness::cgroup::Cgroup;
-use crate::harness::launch::{Launch, endless_input, leave_zombie};
-use crate::harness::measure::{in_child, in_orphan, orphans};
-use crate::harness::programs::pause;
 use crate::signals::freeze;
+use harness::cgroup::Cgroup;
+use harness::launch::{Launch, endless_input, leave_zombie};
+use harness::measure::{in_child, in_orphan, orphans};
+use harness::programs::pause;
 
 everywhere! {
     fn reaps_one_orphan(pause) {
@@ -75,10 +75,10 @@ everywhere! {
 limited! {
     fn reaps_10000_orphans_in_a_row_without_waking() {
         let running = pause().init().start().ready();
-        let before = running.cost();
+        let before = running.settle();
         orphans(&running, 10_000);
         running.childless();
-        assert_eq!(running.cost(), before);
+        assert_eq!(running.settle(), before);
     }
 
     /// The negative control: what waits for its children does leave zombies, and
@@ -93,7 +93,7 @@ limited! {
         running.signal(libc::SIGSTOP);
         running.stopped();
         orphans(&running, 10);
-        crate::harness::until("10 zombies", || (running.children() == (10, 10)).then_some(()));
+        harness::until("10 zombies", || (running.children() == (10, 10)).then_some(()));
     }
 
     #[ignore = "needs scripts/test"]
@@ -122,10 +122,10 @@ limited! {
             }
         }
         group.add(running.pid());
-        let before = running.cost();
+        let before = running.settle();
         orphans(&running, 1000);
         running.childless();
-        assert_eq!(running.cost(), before);
+        assert_eq!(running.settle(), before);
     }
 }
 

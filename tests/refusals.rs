@@ -3,8 +3,8 @@
 use libc::{EINVAL, SIGCHLD, SIGINT, SIGTERM};
 use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
-use crate::harness::launch::{DEAF, Deaf, Launch, checked};
-use crate::harness::programs::{SYS_SLEEP, pause};
+use harness::launch::{DEAF, Deaf, Launch, checked};
+use harness::programs::{SYS_SLEEP, pause};
 
 /// pause as PID 1, with `call` refused.
 fn without(call: i64) -> Launch {

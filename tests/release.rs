@@ -6,14 +6,19 @@ use std::process::Output;
 use serde_json::Value;
 use spdx_rs::models::{RelationshipType, SPDX};
 
-use crate::harness::clone::Clone;
-use crate::harness::programs::{dist, root};
-use crate::harness::refused;
+use harness::checkout::Checkout;
+use harness::programs::{dist, root};
+use harness::refused;
 
-/// Runs a line for the shell in the clone, where it has to succeed.
+/// Runs a line for the shell in the checkout, where it has to succeed.
 #[track_caller]
-fn run(clone: &Clone, line: &str) -> String {
-    let output = clone.command(&["sh", "-ec", line]).output().expect("sh");
+fn run(checkout: &Checkout, line: &str) -> String {
+    let mut command = checkout.command(&["sh", "-ec", line]);
+    // Not by the user's settings, which may want a signature.
+    let output = command
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .expect("sh");
     assert!(output.status.success(), "{line}: {output:?}");
     String::from_utf8(output.stdout)
         .expect("UTF-8")
@@ -21,29 +26,30 @@ fn run(clone: &Clone, line: &str) -> String {
         .into()
 }
 
-fn release(clone: &Clone) -> Output {
-    let mut command = clone.command(&["scripts/release", "--source", "https://git.example/pause"]);
+fn release(checkout: &Checkout) -> Output {
+    let mut command =
+        checkout.command(&["scripts/release", "--source", "https://git.example/pause"]);
     command.output().expect("scripts/release")
 }
 
 limited! {
     #[ignore = "needs scripts/test"]
     fn says_of_what_and_by_what_it_was_made() {
-        let clone = Clone::new("release");
+        let checkout = Checkout::new("release");
         // A commit of what may not be one yet.
-        run(&clone, "git add --all && git -c user.name=t -c user.email=t@t.example commit --quiet --allow-empty -m t");
-        let output = release(&clone);
+        run(&checkout, "git init --quiet && git add --all && git -c user.name=t -c user.email=t@t.example commit --quiet --allow-empty -m t");
+        let output = release(&checkout);
         assert!(output.status.success(), "{output:?}");
-        let revision = run(&clone, "git rev-parse HEAD");
+        let revision = run(&checkout, "git rev-parse HEAD");
 
-        let sums = run(&clone, "cd dist && sha256sum --check --strict SHA256SUMS && ls");
+        let sums = run(&checkout, "cd dist && sha256sum --check --strict SHA256SUMS && ls");
         for file in ["pause-linux-amd64", "pause-linux-arm64", "pause.intoto.json", "pause.oci.tar", "pause.spdx.json"] {
             assert!(sums.contains(&format!("{file}: OK\n")), "{sums}");
         }
         assert_eq!(sums.lines().count(), 5 + 6, "and no other: {sums}");
 
         // Read by a library for it, and true to the files and to Cargo.lock.
-        let text = fs::read_to_string(clone.path().join("dist/pause.spdx.json")).expect("the SBOM");
+        let text = fs::read_to_string(checkout.path().join("dist/pause.spdx.json")).expect("the SBOM");
         let sbom: SPDX = serde_json::from_str(&text).expect("SPDX 2.3");
         let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock").parse().expect("TOML");
         let locked = |name: &str| {
@@ -64,35 +70,35 @@ limited! {
         assert_eq!(sbom.package_information.len(), 4);
         for (file, name) in sbom.file_information.iter().zip(["amd64", "arm64"]) {
             assert_eq!(file.file_name, format!("./pause-linux-{name}"));
-            let sum = run(&clone, &format!("sha256sum dist/pause-linux-{name}"));
+            let sum = run(&checkout, &format!("sha256sum dist/pause-linux-{name}"));
             assert!(file.file_checksum.iter().any(|checksum| sum.starts_with(&checksum.value)));
         }
         let depends = sbom.relationships.iter().filter(|relationship| relationship.relationship_type == RelationshipType::DependsOn);
         assert_eq!(depends.count(), 4, "pause on two, rustix on two");
 
-        let text = fs::read_to_string(clone.path().join("dist/pause.intoto.json")).expect("the provenance");
+        let text = fs::read_to_string(checkout.path().join("dist/pause.intoto.json")).expect("the provenance");
         let statement: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
         assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
         for (subject, file) in statement["subject"].as_array().expect("subjects").iter().zip(["pause-linux-amd64", "pause-linux-arm64", "pause.oci.tar"]) {
             assert_eq!(subject["name"], file);
-            assert_eq!(subject["digest"]["sha256"], run(&clone, &format!("sha256sum dist/{file}"))[..64]);
+            assert_eq!(subject["digest"]["sha256"], run(&checkout, &format!("sha256sum dist/{file}"))[..64]);
         }
         let definition = &statement["predicate"]["buildDefinition"];
         let source = &definition["resolvedDependencies"][0];
         assert_eq!((&source["uri"], &source["digest"]["gitCommit"]), (&"git+https://git.example/pause".into(), &revision.as_str().into()));
         assert_eq!(definition["resolvedDependencies"].as_array().map(Vec::len), Some(4));
-        assert_eq!(statement["predicate"]["runDetails"]["builder"]["version"]["rustc"], run(&clone, "rustc --version"));
+        assert_eq!(statement["predicate"]["runDetails"]["builder"]["version"]["rustc"], run(&checkout, "rustc --version"));
 
         // The same again, later and from another folder's point of view.
-        let before = run(&clone, "cat dist/SHA256SUMS");
-        assert!(release(&clone).status.success());
-        assert_eq!(run(&clone, "cat dist/SHA256SUMS"), before);
-        assert_eq!(fs::read(clone.path().join("dist/pause-linux-amd64")).expect("new"), fs::read(dist("amd64")).expect("old"));
+        let before = run(&checkout, "cat dist/SHA256SUMS");
+        assert!(release(&checkout).status.success());
+        assert_eq!(run(&checkout, "cat dist/SHA256SUMS"), before);
+        assert_eq!(fs::read(checkout.path().join("dist/pause-linux-amd64")).expect("new"), fs::read(dist("amd64")).expect("old"));
 
         // A change that is not committed has no revision to name.
-        run(&clone, "echo >>README.md");
-        refused(&release(&clone), "commit or stash what was changed");
-        assert_eq!(run(&clone, "cat dist/SHA256SUMS"), before);
+        run(&checkout, "echo >>README.md");
+        refused(&release(&checkout), "commit or stash what was changed");
+        assert_eq!(run(&checkout, "cat dist/SHA256SUMS"), before);
     }
 }

@@ -9,7 +9,8 @@ use goblin::elf::Elf;
 use goblin::elf::header::{EM_AARCH64, EM_X86_64, ET_DYN};
 use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_GNU_STACK, PT_LOAD};
 
-use crate::harness::programs::dist;
+use harness::Folder;
+use harness::programs::{dist, qemu_user};
 
 /// Checks a file: one segment, aligned to `alignment`, and no executable stack.
 fn has_the_shape(architecture: &str, machine: u16, alignment: u64) {
@@ -80,7 +81,8 @@ limited! {
             reads("readelf", &["--wide", "--all"], &path);
             let file = reads("file", &["--brief"], &path);
             assert!(file.contains(name) && file.contains("static"), "{file}");
-            let stripped = Path::new(env!("CARGO_TARGET_TMPDIR")).join(architecture);
+            let folder = Folder::new("stripped");
+            let stripped = folder.join(architecture);
             fs::copy(&path, &stripped).expect("a copy");
             reads("llvm-strip", &["--strip-all"], &stripped);
             assert_eq!(fs::read(&stripped).expect("the copy"), fs::read(&path).expect("the file"));
@@ -91,12 +93,12 @@ limited! {
     #[ignore = "needs scripts/test"]
     fn the_oldest_processors_run_it() {
         for (emulator, processor, architecture) in [
-            ("qemu-x86_64-static", "qemu64", "amd64"),
-            ("qemu-aarch64-static", "cortex-a53", "arm64"),
+            ("x86_64", "qemu64", "amd64"),
+            ("aarch64", "cortex-a53", "arm64"),
         ] {
-            let path = dist(architecture);
-            let output = Command::new(emulator).args(["-cpu", processor]).arg(path).arg("-v").output();
-            let output = output.unwrap_or_else(|e| panic!("{emulator}: {e}: run scripts/setup"));
+            let mut emulator = Command::new(qemu_user(emulator));
+            emulator.args(["-cpu", processor]).arg(dist(architecture)).arg("-v");
+            let output = emulator.output().expect("qemu-user");
             assert!(output.status.success() && output.stdout.starts_with(b"pause "), "{output:?}");
         }
     }

@@ -8,10 +8,10 @@ use nix::sys::ptrace;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use crate::harness::cgroup::Cgroup;
-use crate::harness::programs::pause;
-use crate::harness::running::Running;
-use crate::harness::until;
+use harness::cgroup::Cgroup;
+use harness::programs::pause;
+use harness::running::Running;
+use harness::until;
 
 const LAST: i32 = 64;
 
@@ -19,7 +19,7 @@ const LAST: i32 = 64;
 #[track_caller]
 fn pauses(running: Running) {
     let running = running.ready();
-    assert!(running.lives());
+    assert!(running.is_alive());
     running.signal(SIGTERM);
     assert_eq!(running.end().how, Ok(0));
 }
@@ -104,13 +104,13 @@ limited! {
     /// An ignored signal does not even wake it.
     fn no_signal_without_a_handler_wakes_it() {
         let running = init();
-        let before = running.cost();
+        let before = running.settle();
         for signal in 1..=LAST {
             if ![SIGINT, SIGTERM, SIGKILL, SIGSTOP].contains(&signal) {
                 running.signal(signal);
             }
         }
-        assert_eq!(running.cost(), before);
+        assert_eq!(running.settle(), before);
     }
 
     fn goes_on_after_a_debugger() {

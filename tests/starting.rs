@@ -2,7 +2,7 @@
 
 use libc::{SIGCHLD, SIGINT, SIGTERM};
 
-use crate::harness::launch::{DEAF, block_all_signals, checked, fork, ignore, leave_zombie};
+use harness::launch::{DEAF, block_all_signals, checked, fork, ignore, leave_zombie};
 
 const WARNING: &str = "Warning: pause should be the first process\n";
 
@@ -67,7 +67,7 @@ everywhere! {
             pause().init().before(ignore(SIGCHLD)),
         ] {
             let running = launch.start().ready();
-            crate::harness::measure::orphans(&running, 10);
+            harness::measure::orphans(&running, 10);
             running.childless();
         }
     }

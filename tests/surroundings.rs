@@ -7,9 +7,10 @@ use std::ptr::null;
 
 use libc::SIGTERM;
 
-use crate::harness::launch::{Launch, checked, close};
-use crate::harness::measure::orphans;
-use crate::harness::programs::{host, pause};
+use harness::launch::{Launch, checked, close};
+use harness::measure::orphans;
+use harness::programs::{host, pause};
+use harness::{Folder, VERSION};
 
 /// Asserts that it pauses, reaps and ends as anywhere, and what it writes.
 #[track_caller]
@@ -49,8 +50,7 @@ limited! {
 
     #[ignore = "needs scripts/test"]
     fn needs_no_proc_and_no_writable_root() {
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("root");
-        fs::create_dir_all(&root).expect("an empty root");
+        let root = Folder::new("root");
         fs::copy(host(), root.join("pause")).expect("pause in it");
         pauses(Launch::new(Path::new("/pause")).before(read_only_root(&root)), TERMINATED);
     }
@@ -65,7 +65,7 @@ limited! {
     fn prints_its_version_as_any_user() {
         let ended = pause().argument("-v").before(|| nobody(999)).init().start().end();
         assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), ""));
-        assert_eq!(ended.stdout, concat!("pause ", env!("CARGO_PKG_VERSION"), "\n"));
+        assert_eq!(ended.stdout, format!("pause {VERSION}\n"));
     }
 }
 

@@ -5,10 +5,10 @@ use libc::{
     SYS_wait4, SYS_write,
 };
 
-use crate::harness::launch::Launch;
-use crate::harness::measure::{orphans, system_calls};
-use crate::harness::programs::{SYS_SLEEP, pause};
-use crate::harness::running::Ended;
+use harness::launch::Launch;
+use harness::measure::{orphans, system_calls};
+use harness::programs::{SYS_SLEEP, pause};
+use harness::running::Ended;
 
 /// From the start to the sleep, without a child and as PID 1.
 const START: [i64; 7] = [

@@ -5,38 +5,30 @@
 //! `scripts/test` prepares the machine and runs all of it, the ignored tests
 //! included, on the files in `dist/`.
 
-mod harness;
-
-/// Tests that are given up after five minutes. Each takes a small part of that, and
+/// Tests that are given up after fifteen minutes. Each takes a small part of that, and
 /// `harness::LIMIT` names the state that did not come long before.
 macro_rules! limited {
     ($($(#[$attribute:meta])* fn $name:ident() $body:block)*) => { $(
         #[test]
-        #[ntest::timeout(300_000)]
+        #[ntest::timeout(900_000)]
         $(#[$attribute])*
         fn $name() $body
     )* };
 }
 
-/// Tests for every form in which pause runs here: on this machine, and for arm64
-/// under qemu on kernels with small and with large pages.
+/// Tests for every form in which pause runs here: on this machine, and for arm64 under
+/// qemu-user.
 macro_rules! everywhere {
     ($($(#[$doc:meta])* fn $name:ident($pause:ident) $body:block)*) => {
-        $($(#[$doc])* fn $name($pause: fn() -> crate::harness::launch::Launch) $body)*
+        $($(#[$doc])* fn $name($pause: fn() -> harness::launch::Launch) $body)*
 
         mod host {
-            limited! { $(fn $name() { super::$name(crate::harness::programs::pause) })* }
+            limited! { $(fn $name() { super::$name(harness::programs::pause) })* }
         }
-        mod arm64_4k {
+        mod arm64 {
             limited! { $(
                 #[ignore = "needs scripts/test"]
-                fn $name() { super::$name(|| crate::harness::programs::arm64(4096)) }
-            )* }
-        }
-        mod arm64_64k {
-            limited! { $(
-                #[ignore = "needs scripts/test"]
-                fn $name() { super::$name(|| crate::harness::programs::arm64(65536)) }
+                fn $name() { super::$name(harness::programs::arm64) }
             )* }
         }
     };
@@ -46,6 +38,7 @@ mod arguments;
 mod benchmark;
 mod building;
 mod cost;
+mod debian;
 mod ending;
 mod engines;
 mod image;

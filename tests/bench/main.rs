@@ -9,13 +9,9 @@ mod picture;
 mod subjects;
 mod times;
 
-#[allow(dead_code)] // the tests need more of it
-#[path = "../harness/mod.rs"]
-mod harness;
-
 use std::fs;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -52,7 +48,7 @@ struct Row {
 
 impl Value {
     /// What differs from run to run, in units of `unit`, unless there is none of it.
-    fn nearly(n: u64, unit: u64) -> Self {
+    fn approximate(n: u64, unit: u64) -> Self {
         match n {
             0 => Self::Exact(0),
             n => Self::About(n / unit),
@@ -215,10 +211,10 @@ fn measure_all(subjects: &[Subject]) -> Vec<Row> {
         Value::Exact(c.calls)
     });
     count("20,000 orphans: wake-ups", "count", &|c| {
-        Value::nearly(c.storm.0, 1)
+        Value::approximate(c.storm.0, 1)
     });
     count("20,000 orphans: CPU", "us", &|c| {
-        Value::nearly(c.storm.1, 1000)
+        Value::approximate(c.storm.1, 1000)
     });
     count("20,000 orphans: zombies left", "count", &|c| {
         Value::Exact(c.storm.2)
@@ -247,7 +243,7 @@ fn measure_all(subjects: &[Subject]) -> Vec<Row> {
             .collect(),
     );
     progress("exec to ready, SIGTERM to gone");
-    let (ready, gone) = times::lives(subjects);
+    let (ready, gone) = times::start_and_stop(subjects);
     row(
         "exec to ready for SIGTERM",
         "us",
@@ -395,6 +391,20 @@ fn scaled(value: Value) -> f64 {
     }
 }
 
+/// Writes the results of one run to a folder, in every form that there is.
+fn write_all(folder: &Path, subjects: &[Subject], rows: &[Row]) {
+    let svg = folder.join("comparison.svg");
+    picture::comparison(svg.to_str().expect("UTF-8"), subjects, rows);
+    for (name, text) in [
+        ("table.txt", table(subjects, rows).trim_fmt()),
+        ("github-action-benchmark.json", format!("{:#}", json(rows))),
+        ("bencher.json", format!("{:#}", bmf(rows))),
+    ] {
+        let written = fs::write(folder.join(name), text + "\n");
+        written.unwrap_or_else(|e| fail(&format!("{}: {e}", folder.display())));
+    }
+}
+
 /// Ends with one line that says what is wrong.
 fn fail(what: &str) -> ! {
     let _ = fs::remove_dir_all(subjects::folder());
@@ -421,6 +431,10 @@ fn main() {
                 _ => subjects::all(),
             };
             let rows = measure_all(&subjects);
+            if let Some(folder) = std::env::var_os("PAUSE_OUT").filter(|folder| !folder.is_empty())
+            {
+                write_all(&PathBuf::from(folder), &subjects, &rows);
+            }
             match (*how, rest) {
                 ("json", _) => println!("{:#}", json(&rows)),
                 ("bmf", _) => println!("{:#}", bmf(&rows)),

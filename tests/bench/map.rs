@@ -8,7 +8,7 @@ use goblin::elf::Elf;
 use goblin::elf::sym::STT_FUNC;
 use rustc_demangle::demangle;
 
-use crate::harness::programs::{dist, root};
+use harness::programs::{dist, root, target_of};
 
 /// Names as the map has them, and the reason for each; in the order of the file. A
 /// name that is not here has no reason to be in it.
@@ -106,8 +106,8 @@ impl Map {
     /// copy of it has. Panics where a byte belongs to nothing.
     pub fn of(arch: &str) -> Self {
         let bytes = fs::read(dist(arch)).expect("scripts/build made it");
-        let machine = if arch == "amd64" { "x86_64" } else { "aarch64" };
-        let path = root().join(format!("target/{machine}-unknown-linux-gnu/release/pause"));
+        let target = root().join("target").join(target_of(arch));
+        let path = target.join("release/pause");
         let symbols = fs::read(&path).expect("scripts/build made it");
         let loader = Loader::new(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let elf = Elf::parse(&symbols).expect("an ELF file");

@@ -1,15 +1,15 @@
 //! The programs of the table: ours, the floor, and the others.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use goblin::elf::Elf;
 use goblin::elf::section_header::SHF_EXECINSTR;
 
-use crate::harness::launch::Launch;
-use crate::harness::programs::{HOST, dist, program, root};
-use crate::harness::run;
 use crate::map::Map;
+use harness::launch::Launch;
+use harness::programs::{HOST, dist, program, root};
+use harness::run;
 
 /// The size of an image for one platform, in bytes.
 #[derive(Clone, Copy)]
@@ -150,7 +150,7 @@ impl Image {
 /// A folder of this run's own, as two may run at a time; `main` removes it.
 pub fn folder() -> PathBuf {
     let name = format!("bench-{}", std::process::id());
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let folder = root().join("target/tests").join(name);
     fs::create_dir_all(&folder).expect("a folder");
     folder
 }
@@ -211,14 +211,10 @@ pub fn ours_and_floor() -> Vec<Subject> {
 }
 
 /// One of the programs in `tests/programs`, as small as ours: without what a debugger
-/// wants. Another run may build them meanwhile, and cargo replaces what is there.
+/// wants.
 fn stripped(name: &str) -> PathBuf {
     let path = folder().join(name);
-    let lock = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs.lock"));
-    let lock = lock.expect("a file to lock");
-    lock.lock().expect("a lock");
     fs::copy(program(name), &path).expect("a copy");
-    drop(lock);
     run(
         "llvm-objcopy",
         &["--strip-sections", path.to_str().expect("UTF-8")],

@@ -11,8 +11,8 @@ use nix::sys::ptrace;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use crate::harness::launch::checked;
 use crate::subjects::Subject;
+use harness::measure::{cpus, pin};
 
 /// In nanoseconds: the median and the quartiles around it.
 #[derive(Clone, Copy, PartialEq)]
@@ -30,10 +30,10 @@ impl Times {
 }
 
 const VERSIONS: usize = 1000;
-const LIVES: usize = 100;
+const STARTS: usize = 100;
 
 /// How long a program that does not handle SIGTERM by then never will.
-const NEVER: Duration = Duration::from_millis(50);
+const NEVER: Duration = Duration::from_secs(1);
 
 /// For each program a histogram of nanoseconds, to three digits.
 struct Samples(Vec<Histogram<u64>>);
@@ -65,9 +65,9 @@ impl Samples {
     }
 }
 
-/// Each subject once, in another order each time: who comes after a large program
+/// The subjects of a round, each once and in another order each time: who comes after a large program
 /// finds the caches cold, so nobody must always come after the same.
-fn turn(round: usize, count: usize) -> impl Iterator<Item = usize> {
+fn order_of_round(round: usize, count: usize) -> impl Iterator<Item = usize> {
     let odd = (1..count.max(2)).step_by(2);
     let stride = odd
         .filter(|n| !count.is_multiple_of(*n) || *n == 1)
@@ -81,7 +81,7 @@ fn turn(round: usize, count: usize) -> impl Iterator<Item = usize> {
 pub fn versions(subjects: &[Subject]) -> Vec<Option<Times>> {
     let mut samples = Samples::new(subjects.len());
     for round in 0..VERSIONS {
-        for i in turn(round, subjects.len()) {
+        for i in order_of_round(round, subjects.len()) {
             let subject = &subjects[i];
             let Some((program, argument)) = subject.version() else {
                 continue;
@@ -102,13 +102,23 @@ pub fn versions(subjects: &[Subject]) -> Vec<Option<Times>> {
 
 /// From its first instruction until SIGTERM no longer finds PID 1 without a handler,
 /// when the kernel drops it; and from SIGTERM to the end.
-pub fn lives(subjects: &[Subject]) -> (Vec<Option<Times>>, Vec<Option<Times>>) {
+pub fn start_and_stop(subjects: &[Subject]) -> (Vec<Option<Times>>, Vec<Option<Times>>) {
     let (mut ready, mut gone) = (Samples::new(subjects.len()), Samples::new(subjects.len()));
     // It is looked at all the time: from another CPU, or it would have none to run on.
-    pin(0).expect("a CPU");
-    for round in 0..LIVES {
-        for i in turn(round, subjects.len()).filter(|i| subjects[*i].path().is_some()) {
-            let running = subjects[i].launch().init().before(|| pin(1)).start_traced();
+    let cpus = cpus();
+    let (ours, other) = (cpus[0], cpus[1 % cpus.len()]);
+    pin(ours).expect("a CPU");
+    let mut measured: Vec<_> = subjects.iter().map(|s| s.path().is_some()).collect();
+    for round in 0..STARTS {
+        for i in order_of_round(round, subjects.len()) {
+            if !measured[i] {
+                continue;
+            }
+            let running = subjects[i]
+                .launch()
+                .init()
+                .before(move || pin(other))
+                .start_traced();
             let pid = Pid::from_raw(running.pid());
             let status = File::open(format!("/proc/{pid}/status")).expect("its status");
             let start = Instant::now();
@@ -117,7 +127,8 @@ pub fn lives(subjects: &[Subject]) -> (Vec<Option<Times>>, Vec<Option<Times>>) {
                 .take_while(|_| start.elapsed() < NEVER)
                 .any(|taken| taken);
             if !taken {
-                continue; // the no-op
+                measured[i] = false; // the no-op
+                continue;
             }
             ready.add(i, start.elapsed());
             // A child of its own is perhaps still being started.
@@ -129,19 +140,6 @@ pub fn lives(subjects: &[Subject]) -> (Vec<Option<Times>>, Vec<Option<Times>>) {
         }
     }
     (ready.times(), gone.times())
-}
-
-/// Keeps the caller on one CPU, where there are two.
-fn pin(cpu: usize) -> std::io::Result<()> {
-    // SAFETY: all zeros are a set, and it lives.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(
-            cpu.min(libc::sysconf(libc::_SC_NPROCESSORS_ONLN) as usize - 1),
-            &mut set,
-        );
-        checked(libc::sched_setaffinity(0, size_of_val(&set), &set))
-    }
 }
 
 /// Whether SIGTERM is caught, or blocked to be waited for.

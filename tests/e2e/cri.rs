@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::until;
 use crate::node::Node;
-use crate::pod::{Mode, Pod, confined, is_ours, orphans, status};
+use crate::pod::{CriPod, Mode, confined, is_ours, orphans, status};
 use crate::report::Report;
+use harness::until;
 
 pub fn check(node: &Node, report: &mut Report) {
     if node.pins() {
         report.check("pause is pinned: nobody collects it as garbage", || {
-            let pod = Pod::new(node, Mode::Pod);
+            let pod = CriPod::new(node, Mode::Pod);
             let info = node.inspect(&format!("inspectp {}", pod.id));
             let name = info["info"]["image"]
                 .as_str()
@@ -38,13 +38,13 @@ pub fn check(node: &Node, report: &mut Report) {
         );
     }
     report.check("200 orphans leave no zombie, and pause sleeps on", || {
-        let pod = Pod::new(node, Mode::Pod);
+        let pod = CriPod::new(node, Mode::Pod);
         let member = pod.start("member", "sleeper");
         orphans(node, pod.pid, |line| drop(pod.exec(&member, line)));
         "0 context switches, 0 zombies".into()
     });
     report.check("a container is replaced, and pause does not move", || {
-        let pod = Pod::new(node, Mode::Pod);
+        let pod = CriPod::new(node, Mode::Pod);
         let (first, _) = (pod.start("first", "sleeper"), pod.start("other", "sleeper"));
         let before = pod.pause();
         node.crictl(&format!("stop {}", first.id));
@@ -54,7 +54,7 @@ pub fn check(node: &Node, report: &mut Report) {
         format!("before and after: {before}")
     });
     report.check("signals that pause does not know do nothing", || {
-        let pod = Pod::new(node, Mode::Pod);
+        let pod = CriPod::new(node, Mode::Pod);
         let member = pod.start("member", "sleeper");
         let before = pod.pause();
         for signal in ["HUP", "USR1", "CHLD", "WINCH"] {
@@ -76,7 +76,7 @@ pub fn check(node: &Node, report: &mut Report) {
             report.check(
                 &format!("SIG{signal} {from} ends it with 0, and the sandbox is not ready"),
                 || {
-                    let pod = Pod::new(node, Mode::Pod);
+                    let pod = CriPod::new(node, Mode::Pod);
                     let member = pod.start("member", "sleeper");
                     match inside {
                         // The shell that does it ends with its pod.
@@ -95,7 +95,7 @@ pub fn check(node: &Node, report: &mut Report) {
     report.check(
         "SIGKILL from the node ends it with 137, so that a status of 0 says something",
         || {
-            let pod = Pod::new(node, Mode::Pod);
+            let pod = CriPod::new(node, Mode::Pod);
             node.sh(&format!("kill -KILL {}", pod.pid));
             pod.ended(137);
             String::new()
@@ -103,19 +103,15 @@ pub fn check(node: &Node, report: &mut Report) {
     );
     if node.crio {
         // containerd kills sandboxes, with SIGKILL and 137, whatever they run.
-        report.check("a stop sends SIGTERM, and takes less than a second", || {
-            // The quickest of three: a busy machine can make any one slow.
-            let stop = |_| {
-                let pod = Pod::new(node, Mode::Pod);
-                pod.start("member", "sleeper");
-                let start = Instant::now();
-                node.crictl(&format!("stopp {}", pod.id));
-                let took = start.elapsed();
-                assert_eq!(node.exit_status(&pod.id), 0);
-                took
-            };
-            let took = (0..3).map(stop).min().expect("three");
-            assert!(took < Duration::from_secs(1), "{took:?}");
+        report.check("a stop sends SIGTERM, which ends it with 0", || {
+            // It is 137 where SIGKILL was needed, after half a minute.
+            let pod = CriPod::new(node, Mode::Pod);
+            pod.start("member", "sleeper");
+            let start = Instant::now();
+            node.crictl(&format!("stopp {}", pod.id));
+            let took = start.elapsed();
+            assert_eq!(node.exit_status(&pod.id), 0);
+            assert!(took < Duration::from_secs(20), "{took:?}");
             format!("{} ms, exit status 0", took.as_millis())
         });
     }
@@ -126,7 +122,7 @@ pub fn check(node: &Node, report: &mut Report) {
 /// Two containers and pause see the same network, IPC and host name, and with one PID
 /// namespace each other.
 fn one_pod(node: &Node, mode: Mode) -> String {
-    let pod = Pod::new(node, mode);
+    let pod = CriPod::new(node, mode);
     is_ours(node, pod.pid);
     let (web, app) = (pod.start("web", "web"), pod.start("app", "app-1"));
     for name in ["net", "ipc", "uts"] {
@@ -181,7 +177,7 @@ fn one_pod(node: &Node, mode: Mode) -> String {
 
 /// By the names of both, which all that belongs to them has somewhere.
 fn leaves_nothing(node: &Node) -> String {
-    let pod = Pod::new(node, Mode::Pod);
+    let pod = CriPod::new(node, Mode::Pod);
     let member = pod.start("member", "sleeper");
     let ids = [&pod.id, &member.id];
     let has = |text: &str| ids.iter().filter(|id| text.contains(id.as_str())).count();
@@ -227,7 +223,7 @@ fn restricted(node: &Node, report: &mut Report) {
     report.check(
         "a restricted pod: runAsNonRoot, read-only root, ALL dropped, RuntimeDefault",
         || {
-            let pod = Pod::with(node, Mode::Pod, wanted.clone(), "");
+            let pod = CriPod::with(node, Mode::Pod, wanted.clone(), "");
             let mut member = wanted;
             member["capabilities"] = json!({"drop_capabilities": ["ALL"]});
             member["no_new_privs"] = json!(true);
@@ -263,7 +259,7 @@ fn restricted(node: &Node, report: &mut Report) {
         let ids = json!([{"host_id": 65536, "container_id": 0, "length": 65536}]);
         let users =
             json!({"namespace_options": {"userns_options": {"mode": 0, "uids": ids, "gids": ids}}});
-        let pod = Pod::with(node, Mode::Pod, users.clone(), &format!("--runtime {name}"));
+        let pod = CriPod::with(node, Mode::Pod, users.clone(), &format!("--runtime {name}"));
         let member = pod.start_with("member", "sleeper", users);
         is_ours(node, pod.pid);
         assert_eq!(

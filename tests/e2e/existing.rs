@@ -1,8 +1,8 @@
 //! `scripts/e2e --endpoint` on a machine that has a node already, which is a cell here.
 
-use crate::harness::programs::root;
 use crate::node::Node;
 use crate::report::Report;
+use harness::programs::root;
 
 pub fn check(node: &Node, report: &mut Report) {
     report.check(

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::Work;
-use crate::harness::programs::root;
-use crate::harness::run;
 use crate::node::Node;
+use harness::programs::root;
+use harness::run;
 
 /// Ours, under the name that README gives it.
 pub const PAUSE: &str = concat!("localhost/pause:", env!("CARGO_PKG_VERSION"));

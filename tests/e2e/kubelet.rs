@@ -5,20 +5,20 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::harness::until_at_most;
 use crate::node::{LIMIT, Node};
 use crate::pod::{Pause, confined, is_ours, orphans, pause, status};
 use crate::report::Report;
+use harness::until_at_most;
 
 const WEB: &str = include_str!("config/pod.yaml");
 
 /// A pod of the kubelet's, as the runtime knows it.
-struct Pod<'a> {
+struct StaticPod<'a> {
     node: &'a Node,
     name: &'static str,
 }
 
-impl Pod<'_> {
+impl StaticPod<'_> {
     /// The sandbox that is ready, if there is just one, with the PID of its pause.
     fn sandbox(&self) -> Option<(String, i32)> {
         let name = format!("^{}-", self.name);
@@ -133,7 +133,7 @@ pub fn check(node: &Node, report: &mut Report) {
     let version = node.sh("kubelet --version | sed 's/Kubernetes v/kubelet /'");
     report.versions(&[version]);
     start(node);
-    let pod = Pod { node, name: "web" };
+    let pod = StaticPod { node, name: "web" };
     manifest(node, "web.yaml", WEB);
     report.check(
         "a static pod with shareProcessNamespace runs, and /pause is PID 1 in both containers",
@@ -214,7 +214,7 @@ pub fn check(node: &Node, report: &mut Report) {
     report.check(
         "a restricted pod: runAsNonRoot, read-only root, ALL dropped, RuntimeDefault",
         || {
-            let pod = Pod {
+            let pod = StaticPod {
                 node,
                 name: "restricted",
             };

@@ -2,6 +2,7 @@
 //! this machine has already.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -10,10 +11,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::Work;
-use crate::harness::cell::Cell;
-use crate::harness::programs::root;
-use crate::harness::until_at_most;
 use crate::images::{Images, PAUSE};
+use harness::cell::Cell;
+use harness::programs::root;
+use harness::until_at_most;
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Runtime {
@@ -56,8 +57,12 @@ pub fn path_in(cell: &Cell, path: &str) -> PathBuf {
 impl Node {
     /// Starts a runtime with a pause image, and gives it the images.
     pub fn new(runtime: Runtime, pause: &str, work: &Work, images: &Images) -> Self {
-        let mut cell = Cell::new();
+        let mut cell = Cell::start();
         CELLS.lock().expect("the cells").push(cell.init);
+        NAMES.lock().expect("the names").push(cell.name.clone());
+        let cells = work.logs.join("cells");
+        let cells = fs::File::options().create(true).append(true).open(cells);
+        writeln!(cells.expect("a log"), "{}", cell.name).expect("a log");
         if runtime != Runtime::Containerd1 {
             let path = std::env::var("PATH").expect("PATH");
             cell.path = Some(format!("{}:{path}", bin().display()));
@@ -125,14 +130,14 @@ impl Node {
             node.sh("pkill -x containerd");
             node.start();
         }
-        node.meet();
+        node.connect();
         node
     }
 
     /// The one that is there.
     pub fn here(endpoint: &str, work: &Work, images: &Images) -> Self {
         let mut node = Self::at(endpoint, None, work);
-        node.meet();
+        node.connect();
         images.import(&node);
         node
     }
@@ -185,7 +190,7 @@ impl Node {
     }
 
     /// Asks who it is, and listens to what it says.
-    fn meet(&mut self) {
+    fn connect(&mut self) {
         let version = self.crictl("version");
         let field = |name: &str| {
             let line = version.lines().find_map(|line| line.strip_prefix(name));
@@ -362,6 +367,13 @@ impl Node {
             Some(event["exit_status"].as_i64().unwrap_or(0)) // protobuf leaves zeros out
         })
     }
+}
+
+/// The name of each cell that there was.
+static NAMES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+pub fn names_of_cells() -> Vec<String> {
+    NAMES.lock().expect("the names").clone()
 }
 
 /// PID 1 of each cell that there is.

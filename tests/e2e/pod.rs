@@ -1,16 +1,16 @@
 //! A pod made by crictl, as a kubelet would: a sandbox and its containers.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use procfs_core::FromRead;
 use procfs_core::process::{Stat, Status};
 use serde_json::{Value, json};
 
-use crate::harness::programs::{HOST, dist};
-use crate::harness::running::Cost;
-use crate::harness::{until, until_at_most};
 use crate::node::{LIMIT, Node};
+use harness::programs::{HOST, dist};
+use harness::running::Cost;
+use harness::{unique, until, until_at_most};
 
 /// The PID namespace of a pod's containers, with CRI's number for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub enum Mode {
     Node = 2,
 }
 
-pub struct Pod<'a> {
+pub struct CriPod<'a> {
     pub node: &'a Node,
     pub id: String,
     /// That of pause, on the node.
@@ -121,7 +121,7 @@ pub fn orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) {
     assert_eq!(pause(node, pid), before, "pause was woken");
 }
 
-impl<'a> Pod<'a> {
+impl<'a> CriPod<'a> {
     pub fn new(node: &'a Node, mode: Mode) -> Self {
         Self::with(node, mode, json!({}), "")
     }
@@ -129,9 +129,7 @@ impl<'a> Pod<'a> {
     /// With more for its security context, and options of `crictl runp`.
     #[track_caller]
     pub fn with(node: &'a Node, mode: Mode, security: Value, options: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("pause-e2e-{}-{count}", std::process::id());
+        let name = unique("e2e");
         let mut context = json!({"namespace_options": {"pid": mode as i32}});
         merge(&mut context, security);
         let config = json!({
@@ -229,7 +227,7 @@ impl<'a> Pod<'a> {
     }
 }
 
-impl Drop for Pod<'_> {
+impl Drop for CriPod<'_> {
     fn drop(&mut self) {
         if !self.removed.load(Ordering::Relaxed) {
             self.node.crictl_output(&format!("rmp --force {}", self.id));

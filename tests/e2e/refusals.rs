@@ -5,12 +5,12 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::Work;
-use crate::harness::cell::Cell;
-use crate::harness::cgroup;
-use crate::harness::programs::root;
-use crate::harness::{refused, until_at_most};
 use crate::node::{LIMIT, bin, path_in};
 use crate::report::Report;
+use harness::cell::{Cell, left_behind};
+use harness::checkout::scripts_for_all;
+use harness::programs::root;
+use harness::{refused, until_at_most};
 
 /// `scripts/e2e`, for a machine without the programs that it built.
 fn e2e(arguments: &[&str]) -> Command {
@@ -62,10 +62,11 @@ pub fn check(work: &Work, report: &mut Report) {
     );
 
     report.check("no root", || {
+        let copy = scripts_for_all();
         let mut nobody = Command::new("setpriv");
         nobody
             .args(["--reuid=65534", "--clear-groups"])
-            .arg(root().join("scripts/e2e"));
+            .arg(copy.join("scripts/e2e"));
         refused(&nobody.output().expect("setpriv"), "this wants root");
         String::new()
     });
@@ -88,7 +89,7 @@ pub fn check(work: &Work, report: &mut Report) {
         String::new()
     });
     report.check("a runtime too old to speak CRI v1", || {
-        let cell = Cell::new();
+        let cell = Cell::start();
         fs::create_dir_all(path_in(&cell, "/etc/containerd")).expect("a folder");
         let config = "version = 2\ndisabled_plugins = ['io.containerd.grpc.v1.cri']\n";
         fs::write(path_in(&cell, "/etc/containerd/config.toml"), config).expect("a file");
@@ -100,30 +101,24 @@ pub fn check(work: &Work, report: &mut Report) {
     });
     report.check("interrupted, it leaves nothing", || {
         let logs = work.logs.join("interrupted");
-        let logs = logs.to_str().expect("UTF-8");
-        let mut running = e2e(&["--logs", logs, "cri"])
+        let _ = fs::remove_dir_all(&logs);
+        let mut running = e2e(&["--logs", logs.to_str().expect("UTF-8"), "cri"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("scripts/e2e");
-        // The script becomes the program, so that its cells have this number.
-        let mine = format!("pause-cell-{}-", running.id());
-        let groups = || {
-            let all = cgroup::mounts()
-                .into_iter()
-                .flat_map(|mount| fs::read_dir(mount).into_iter().flatten());
-            all.flatten()
-                .filter(|entry| entry.file_name().to_string_lossy().starts_with(&mine))
-                .count()
-        };
-        until_at_most(LIMIT, "it has made a cell", || (groups() > 0).then_some(()));
+        let name = until_at_most(LIMIT, "it has made a cell", || {
+            let cells = fs::read_to_string(logs.join("cells")).ok()?;
+            Some(cells.lines().next()?.to_string())
+        });
+        assert!(!left_behind(&name).is_empty(), "its control groups");
         // SAFETY: a child that was not waited for.
         unsafe { libc::kill(running.id() as i32, libc::SIGINT) };
         assert_eq!(
             running.wait().expect("its end").code(),
             Some(128 + libc::SIGINT)
         );
-        assert_eq!(groups(), 0);
+        assert_eq!(left_behind(&name), Vec::<String>::new());
         String::new()
     });
 }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use crate::harness::programs::root;
-use crate::harness::run;
+use harness::programs::root;
+use harness::run;
 
 struct Line {
     what: String,

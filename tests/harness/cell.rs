@@ -6,12 +6,10 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use super::launch::checked;
-use super::programs::host;
-use super::{cgroup, until, until_at_most};
+use crate::launch::checked;
+use crate::programs::host;
+use crate::{cgroup, unique, until};
 
 /// Joins the cell's groups, then leaves the machine's namespaces for its own. What
 /// is written to /etc, /opt and /var is lost with them.
@@ -45,21 +43,36 @@ END
     exec "$PAUSE"' sh "$@"
 "#;
 
-/// What an engine or a kubelet could leave outside its cell: mounts, devices, folders,
-/// settings of the kernel.
-pub fn machine() -> String {
-    let line = "cat /proc/mounts; cd /proc/sys && cat kernel/panic* kernel/keys/root_max* vm/overcommit_memory vm/panic_on_oom; \
-        ls /sys/class/net /run /opt /etc/cni/net.d /etc/containers /usr/libexec; \
-        ls /var/lib/cni /var/lib/containerd /var/lib/containers /var/lib/docker /var/lib/kubelet";
-    let output = Command::new("sh").args(["-c", line]).output().expect("sh");
-    let (stdout, stderr) = (output.stdout, output.stderr); // what is not there, too
-    String::from_utf8([stdout, stderr].concat()).expect("UTF-8")
+/// What is on the machine, outside of any cell, and carries `name`: that of a cell, or of
+/// something that was made in one.
+pub fn left_behind(name: &str) -> Vec<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let mut left: Vec<_> = mounts
+        .lines()
+        .filter(|line| line.contains(name))
+        .map(String::from)
+        .collect();
+    let pattern = format!("*{name}*");
+    for (folder, depth) in [
+        ("/sys/fs/cgroup", "9"),
+        ("/run", "5"),
+        ("/etc", "3"),
+        ("/opt", "3"),
+        ("/var/lib", "5"),
+    ] {
+        // What ends while find looks is no reason to fail.
+        let find = Command::new("find")
+            .args([folder, "-maxdepth", depth, "-name", &pattern])
+            .output();
+        let found = String::from_utf8_lossy(&find.expect("find").stdout).into_owned();
+        left.extend(found.lines().map(String::from));
+    }
+    left
 }
 
-/// The limit for a daemon, and for a command of an engine on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
-
 pub struct Cell {
+    /// The name of its control groups, which no other run has.
+    pub name: String,
     unshare: Child,
     /// PID 1, as seen from outside.
     pub init: i32,
@@ -70,10 +83,8 @@ pub struct Cell {
 
 impl Cell {
     #[track_caller]
-    pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("pause-cell-{}-{count}", std::process::id());
+    pub fn start() -> Self {
+        let name = unique("cell");
         let groups: Vec<_> = cgroup::mounts()
             .into_iter()
             .map(|m| m.join(&name))
@@ -102,6 +113,7 @@ impl Cell {
             .spawn()
             .expect("sh");
         let mut cell = Self {
+            name,
             unshare,
             init: 0,
             groups,
@@ -155,7 +167,7 @@ impl Cell {
         let name = line.split(' ').next().expect("a name");
         let log = format!("/run/{name}.log");
         self.run(&format!("exec setsid {line} >{log} 2>&1 &"));
-        until_at_most(LIMIT, &format!("{name} answers"), || {
+        until(&format!("{name} answers"), || {
             self.output(ready).status.success().then_some(())
         });
     }
@@ -172,13 +184,13 @@ impl Cell {
     }
 
     pub fn docker() -> Self {
-        let cell = Self::new();
+        let cell = Self::start();
         cell.daemon("dockerd", "docker version");
         cell
     }
 
     pub fn containerd() -> Self {
-        let cell = Self::new();
+        let cell = Self::start();
         cell.daemon("containerd", "ctr version");
         cell
     }

@@ -1,16 +1,21 @@
 //! Control groups, of either version: a machine may have both ("hybrid").
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex};
+
+use crate::unique;
 
 /// A group of the test's own, removed when it goes out of scope.
 pub struct Cgroup {
     path: PathBuf,
     /// Version 2, the unified hierarchy.
     pub unified: bool,
+    /// Goes after the group.
+    _controller: Option<Enabled>,
 }
 
 impl Cgroup {
@@ -18,16 +23,21 @@ impl Cgroup {
     #[track_caller]
     pub fn new(controller: &str) -> Self {
         let (mount, unified) = hierarchy(controller);
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = mount.join(format!("pause-{}-{count}", std::process::id()));
+        // Every group of version 2 has a freezer: it is no controller.
+        let enable = unified && controller != "freezer";
+        let enabled = enable.then(|| Enabled::new(&mount, controller));
+        let path = mount.join(unique("group"));
         fs::create_dir(&path).unwrap_or_else(|error| {
             panic!(
                 "{}: {error}: cgroups want root: run scripts/test",
                 path.display()
             )
         });
-        Self { path, unified }
+        Self {
+            path,
+            unified,
+            _controller: enabled,
+        }
     }
 
     /// Writes `text` to the file `name`.
@@ -107,8 +117,7 @@ fn hierarchies() -> Vec<Mount> {
         .collect()
 }
 
-/// Where `controller` is mounted, and whether that is version 2. The freezer of
-/// version 2 is no controller: every group has it.
+/// Where `controller` is mounted, and whether that is version 2.
 fn hierarchy(controller: &str) -> (PathBuf, bool) {
     let mut unified = None;
     for fields in hierarchies() {
@@ -120,14 +129,46 @@ fn hierarchy(controller: &str) -> (PathBuf, bool) {
             _ => {}
         }
     }
-    let mount = unified.expect("no cgroups are mounted");
-    if controller != "freezer" {
-        // Not there if the controller is on already, or not at all: then the
-        // test fails at the file that it lacks.
-        let _ = fs::write(
-            mount.join("cgroup.subtree_control"),
-            format!("+{controller}"),
-        );
+    (unified.expect("no cgroups are mounted"), true)
+}
+
+/// A controller of version 2 that the groups below the root have, while any test wants it.
+struct Enabled {
+    file: PathBuf,
+    controller: String,
+}
+
+/// How many tests want each controller that was not on before.
+static WANTED: LazyLock<Mutex<BTreeMap<String, u32>>> = LazyLock::new(Mutex::default);
+
+impl Enabled {
+    fn new(mount: &Path, controller: &str) -> Self {
+        let file = mount.join("cgroup.subtree_control");
+        let mut wanted = WANTED.lock().expect("no panic within");
+        let all = fs::read_to_string(&file).unwrap_or_default();
+        let is_on = all.split_whitespace().any(|name| name == controller);
+        if let Some(count) = wanted.get_mut(controller) {
+            *count += 1;
+        } else if !is_on && fs::write(&file, format!("+{controller}")).is_ok() {
+            // If it cannot be turned on, the test fails at the file that it lacks.
+            wanted.insert(controller.into(), 1);
+        }
+        Self {
+            file,
+            controller: controller.into(),
+        }
     }
-    (mount, true)
+}
+
+impl Drop for Enabled {
+    fn drop(&mut self) {
+        let mut wanted = WANTED.lock().expect("no panic within");
+        if let Some(count) = wanted.get_mut(&self.controller) {
+            *count -= 1;
+            if *count == 0 {
+                wanted.remove(&self.controller);
+                let _ = fs::write(&self.file, format!("-{}", self.controller));
+            }
+        }
+    }
 }

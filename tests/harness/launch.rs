@@ -14,7 +14,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
 
-use super::running::Running;
+use crate::running::Running;
 
 /// Runs in the child, between fork and exec: system calls only.
 type Hook = Box<dyn Fn() -> io::Result<()>>;
@@ -195,6 +195,12 @@ impl Launch {
         let namespaces = if self.init { pid_namespace() } else { 0 };
         // SAFETY: the child makes system calls only, as every hook promises.
         let pid = unsafe { clone(namespaces) };
+        if pid == -1 && self.init {
+            panic!(
+                "no PID namespace can be made here ({}): run it as root, or allow user namespaces (sysctl user.max_user_namespaces)",
+                io::Error::last_os_error()
+            );
+        }
         checked(pid)?;
         if pid == 0 {
             let failed = self.prepare(streams);

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::personality::{self, Persona};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
@@ -13,11 +14,11 @@ use nix::unistd::Pid;
 use procfs_core::FromRead;
 use procfs_core::process::SmapsRollup;
 
-use super::cgroup::Cgroup;
-use super::launch::{Launch, checked, endless_input, fork};
-use super::programs::SYS_SLEEP;
-use super::running::{Running, call_of};
-use super::{LIMIT, until};
+use crate::cgroup::Cgroup;
+use crate::launch::{Launch, checked, endless_input, fork};
+use crate::programs::SYS_SLEEP;
+use crate::running::{Running, call_of};
+use crate::{LIMIT, until};
 
 /// What a sleeping process holds, and what it took to get there.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,7 +79,10 @@ fn charge_of_all(program: &Path, count: u64) -> u64 {
         }
     };
     let null = fs::File::options().write(true).open("/dev/null");
+    // Charges are taken in batches of 64 pages a CPU: of one CPU, so that there is one.
+    let cpu = cpus()[0];
     let shell = Launch::new(Path::new("/bin/sh"))
+        .before(move || pin(cpu))
         .argv(&["sh", "-c", script, program, &count.to_string()])
         .stream(2, null.expect("/dev/null"))
         .before(join)
@@ -139,6 +143,20 @@ pub fn system_calls(launch: Launch, signals: &[(usize, i32)], to_the_end: bool) 
         }
     }
     panic!("it does not end: {calls:?}")
+}
+
+/// The CPUs that the caller may use.
+pub fn cpus() -> Vec<usize> {
+    let set = sched_getaffinity(Pid::from_raw(0)).expect("a set of CPUs");
+    let is_in = |cpu: &usize| set.is_set(*cpu).unwrap_or(false);
+    (0..CpuSet::count()).filter(is_in).collect()
+}
+
+/// Keeps the calling thread, and what it starts, on one CPU. It makes system calls only.
+pub fn pin(cpu: usize) -> std::io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
 /// How long a program has to be asleep to be taken for settled.

@@ -1,11 +1,13 @@
 //! The programs under test: pause in every form that can be run here, and the
 //! ones it is measured beside.
 
+use std::collections::HashMap;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
-use super::launch::Launch;
+use crate::launch::Launch;
 
 /// The system call in which pause sleeps.
 #[cfg(target_arch = "x86_64")]
@@ -21,7 +23,27 @@ pub const HOST: &str = "arm64";
 
 /// The root of the project.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("tests is a folder of it")
+}
+
+/// The lines of `scripts/platforms`: OCI's name for the architecture, Rust's target.
+pub fn platforms() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = include_str!("../../scripts/platforms").lines();
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once(' '))
+}
+
+/// OCI's names for the architectures.
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    platforms().map(|(architecture, _)| architecture)
+}
+
+/// Rust's target for an architecture.
+#[track_caller]
+pub fn target_of(architecture: &str) -> &'static str {
+    let platform = platforms().find(|(name, _)| *name == architecture);
+    platform.expect("a line in scripts/platforms").1
 }
 
 /// The file that `scripts/build` leaves for `architecture`.
@@ -36,13 +58,31 @@ pub fn dist(architecture: &str) -> PathBuf {
     path
 }
 
+/// The size of that file, in bytes.
+#[track_caller]
+pub fn size(architecture: &str) -> u64 {
+    fs::metadata(dist(architecture)).expect("the file").len()
+}
+
 /// pause for this machine: the very file in `dist/` if `scripts/test` says so in
-/// PAUSE_DIST, else cargo's.
+/// PAUSE_DIST, else what cargo builds for a release.
 pub fn host() -> PathBuf {
-    match std::env::var_os("PAUSE_DIST") {
-        Some(_) => dist(HOST),
-        None => env!("CARGO_BIN_EXE_pause").into(),
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if std::env::var_os("PAUSE_DIST").is_some() {
+        return dist(HOST);
     }
+    let build = || {
+        let target = root().join("target");
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--locked", "--quiet"])
+            .args(["--package", "pause", "--target-dir"])
+            .arg(&target)
+            .current_dir(root())
+            .status();
+        assert!(built.expect("cargo").success(), "cargo build --release");
+        target.join("release/pause")
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 /// pause, about to be started on this machine.
@@ -50,60 +90,59 @@ pub fn pause() -> Launch {
     Launch::new(&host())
 }
 
-/// pause for arm64 under qemu-user, on a kernel with pages of `page` bytes.
-pub fn arm64(page: u32) -> Launch {
-    emulated(&dist("arm64"), page)
+/// pause for arm64 under qemu-user.
+pub fn arm64() -> Launch {
+    emulated(&dist("arm64"))
 }
 
 /// Any program for arm64, in the same way.
-pub fn emulated(program: &Path, page: u32) -> Launch {
-    let qemu = Path::new("/usr/bin/qemu-aarch64-static");
-    assert!(
-        qemu.exists(),
-        "{} is missing: apt-get install qemu-user-static",
-        qemu.display()
-    );
-    let page = page.to_string();
-    Launch::new(program).under(&[qemu.to_str().expect("ASCII"), "-p", &page])
+pub fn emulated(program: &Path) -> Launch {
+    let qemu = qemu_user("aarch64");
+    Launch::new(program).under(&[qemu.to_str().expect("UTF-8")])
+}
+
+/// qemu-user for a machine, as Debian names it: `-static` was given up after trixie, where
+/// qemu-user itself is static.
+#[track_caller]
+pub fn qemu_user(machine: &str) -> PathBuf {
+    let names = [format!("qemu-{machine}-static"), format!("qemu-{machine}")];
+    let paths = names.map(|name| Path::new("/usr/bin").join(name));
+    let found = paths.into_iter().find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("qemu-{machine}-static is missing: run scripts/setup"))
 }
 
 /// One of the programs in `tests/programs` for this machine, built and linked as pause is.
 pub fn program(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER
-        .get_or_init(|| build_programs(HOST, &host()))
-        .join(name)
+    program_for(HOST, name)
 }
 
 /// The same for any architecture.
 pub fn program_for(architecture: &str, name: &str) -> PathBuf {
-    static ARM64: OnceLock<PathBuf> = OnceLock::new();
-    match architecture {
-        HOST => program(name),
-        _ => ARM64
-            .get_or_init(|| build_programs(architecture, &dist(architecture)))
-            .join(name),
-    }
+    static BUILT: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
+    let mut built = BUILT.lock().expect("no build failed");
+    let folder = built
+        .get_or_insert_default()
+        .entry(architecture.to_string())
+        .or_insert_with(|| build_programs(architecture));
+    folder.join(name)
 }
 
-/// Builds them with this pause in those that contain one, and returns their folder.
-fn build_programs(architecture: &str, pause: &Path) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        // Cargo replaces what is there, and the benchmark may run meanwhile.
-        .join(concat!("programs-", env!("CARGO_CRATE_NAME")));
+/// Builds them, and returns the folder that they are in.
+fn build_programs(architecture: &str) -> PathBuf {
+    let target = root().join("target");
+    fs::create_dir_all(&target).expect("a folder");
+    // The benchmark may run beside the tests: cargo replaces what is there only when it has
+    // changed, and one at a time.
+    let lock = File::create(target.join("programs.lock")).expect("a file to lock");
+    lock.lock().expect("a lock");
     let built = Command::new(root().join("scripts/cargo"))
-        .args([architecture, "build", "--release", "--bins", "--locked"])
-        .args(["--quiet", "--features", "test-programs", "--target-dir"])
+        .args([architecture, "build", "--release", "--locked", "--quiet"])
+        .args(["--package", "pause-programs", "--target-dir"])
         .arg(&target)
-        .env("PAUSE_FILE", pause)
         .status();
     assert!(
         built.expect("scripts/cargo").success(),
         "cargo build of tests/programs for {architecture}"
     );
-    let machine = match architecture {
-        "amd64" => "x86_64",
-        _ => "aarch64",
-    };
-    target.join(format!("{machine}-unknown-linux-gnu/release"))
+    target.join(target_of(architecture)).join("release")
 }

@@ -10,9 +10,9 @@ use nix::unistd::Pid;
 use procfs_core::FromRead;
 use procfs_core::process::{Stat, Status};
 
-use super::launch::{checked, fork, pid_namespace};
-use super::measure::QUIET;
-use super::{LIMIT, until, until_at_most};
+use crate::launch::{checked, fork, pid_namespace};
+use crate::measure::QUIET;
+use crate::{LIMIT, until, until_at_most};
 
 /// A child of the test, killed and reaped when it goes out of scope.
 pub struct Running {
@@ -91,7 +91,7 @@ impl Running {
     /// there is none and under qemu.
     #[track_caller]
     pub fn ready(self) -> Self {
-        self.await_call(&[super::programs::SYS_SLEEP, libc::SYS_ppoll]);
+        self.await_call(&[crate::programs::SYS_SLEEP, libc::SYS_ppoll]);
         self
     }
 
@@ -99,21 +99,29 @@ impl Running {
     /// in which system call they do.
     #[track_caller]
     pub fn settled(self) -> Self {
-        let mut since = (0, Instant::now());
-        until("settled", || {
-            let switches = self.cost().switches;
-            if switches != since.0 || self.stat().state != 'S' {
-                since = (switches, Instant::now());
-            }
-            (since.1.elapsed() > QUIET).then_some(())
-        });
+        self.settle();
         self
+    }
+
+    /// The same, and what it has cost by then: what a signal or the end of a child is to
+    /// change has changed.
+    #[track_caller]
+    pub fn settle(&self) -> Cost {
+        let mut since = (self.cost(), Instant::now());
+        until("settled", || {
+            let cost = self.cost();
+            if cost != since.0 || self.stat().state != 'S' {
+                since = (cost, Instant::now());
+            }
+            (since.1.elapsed() > QUIET).then_some(cost)
+        })
     }
 
     /// Waits until it sleeps in one of `calls`.
     #[track_caller]
     pub fn await_call(&self, calls: &[i64]) {
         until("asleep in the system call", || {
+            assert!(self.is_alive(), "it ended, and was to sleep");
             calls.contains(&call_of(self.pid)?).then_some(())
         });
     }
@@ -127,6 +135,7 @@ impl Running {
     #[track_caller]
     pub fn stopped(&self) {
         until("stopped", || {
+            assert!(self.is_alive(), "it ended, and was to be stopped");
             (self.status().state.starts_with('T')).then_some(())
         });
     }
@@ -206,8 +215,8 @@ impl Running {
         libc::WTERMSIG(status)
     }
 
-    /// Whether it still lives, and is no zombie.
-    pub fn lives(&self) -> bool {
+    /// Whether it has not ended, and is no zombie.
+    pub fn is_alive(&self) -> bool {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let pid = Id::Pid(Pid::from_raw(self.pid));
         matches!(waitid(pid, flags), Ok(WaitStatus::StillAlive))
@@ -246,7 +255,7 @@ impl Running {
             unsafe { libc::_exit(enter(self.pid).map_or(NOT_ENTERED, |()| in_child(&work))) }
         }
         let mut status = 0;
-        until_at_most(LIMIT * 20, "the work inside is done", || {
+        until_at_most(LIMIT * 4, "the work inside is done", || {
             // SAFETY: a child, and an integer that lives.
             let pid = unsafe { libc::waitpid(helper, &mut status, libc::WNOHANG) };
             (pid == helper).then_some(())

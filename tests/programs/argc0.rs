@@ -1,39 +1,54 @@
-//! Starts pause with argc 0 and a variable `-v` right behind argv, as kernels before 5.18
-//! do when they are asked to: pause is a part of this program, and is given a stack made
-//! by hand. With two arguments it gets argc 2 and the same stack, where `-v` is argv[1].
+//! Starts a program as kernels did until 2022 when they were asked to: with argc 0, and the
+//! environment, a variable `-v`, where argv\[1\] would be.
+//!
+//! Arguments: the file of pause, which is loaded and entered with a stack made by hand. Each
+//! further argument adds one to argc on the same stack: with two, `-v` is argv\[1\].
 
 #![no_std]
 #![no_main]
 
 use core::arch::asm;
+use core::ffi::CStr;
+use core::ptr::null_mut;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 #[path = "../../src/end.rs"]
 mod end;
 #[path = "../../src/start/mod.rs"]
 mod start;
 
-/// The file that PAUSE_FILE names when this is built. pause needs no relocation and no
-/// page of its own, so it runs where it lies.
-#[repr(C, align(16))]
-struct Aligned<Bytes: ?Sized>(Bytes);
-const PAUSE: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("PAUSE_FILE")));
-
-/// Where an ELF file has the offset of its entry point (`e_entry`).
+/// More than the size of the file, whose segment has all of it.
+const LENGTH: usize = 65536;
+/// Where an ELF file of 64 bits has the offset of its entry point (`e_entry`).
 const E_ENTRY: usize = 24;
 
+/// The stack pointer has to be a multiple of 16.
+#[repr(align(16))]
+struct Stack([usize; 6]);
+
 extern "C" fn main(stack: *const usize) -> ! {
-    // SAFETY: the kernel puts argc there.
-    let argc = unsafe { *stack } - 1;
-    let file = &PAUSE.0;
-    let entry = usize::from_ne_bytes(*file[E_ENTRY..].first_chunk().unwrap());
+    // SAFETY: the kernel puts argc there, and argv behind it.
+    let (argc, path) = unsafe { (*stack, CStr::from_ptr((*stack.add(2)) as _)) };
+    let Ok(file) = open(path, OFlags::RDONLY, Mode::empty()) else {
+        end::exit(1)
+    };
+    let rights = ProtFlags::READ | ProtFlags::EXEC;
+    // SAFETY: a new mapping.
+    let Ok(start) = (unsafe { mmap(null_mut(), LENGTH, rights, MapFlags::PRIVATE, &file, 0) })
+    else {
+        end::exit(2)
+    };
     // argc, the end of argv, the environment and its end, the end of the auxiliary vector.
-    let stack = Aligned([argc, 0, c"-v".as_ptr().addr(), 0, 0, 0]);
-    // SAFETY: it has the form in which the kernel starts a program, at a multiple of 16.
+    let stack = Stack([argc - 2, 0, c"-v".as_ptr().addr(), 0, 0, 0]);
+    // SAFETY: the file has its entry point there, and the stack the form in which the
+    // kernel starts a program.
     unsafe {
-        let entry = file.as_ptr().add(entry);
+        let entry = start.byte_add(*start.byte_add(E_ENTRY).cast::<usize>());
         #[cfg(target_arch = "x86_64")]
-        asm!("mov rsp, {}", "jmp {}", in(reg) &raw const stack, in(reg) entry, options(noreturn));
+        asm!("mov rsp, {}", "jmp {}", in(reg) &raw const stack.0, in(reg) entry, options(noreturn));
         #[cfg(target_arch = "aarch64")]
-        asm!("mov sp, {}", "br {}", in(reg) &raw const stack, in(reg) entry, options(noreturn));
+        asm!("mov sp, {}", "br {}", in(reg) &raw const stack.0, in(reg) entry, options(noreturn));
     }
 }

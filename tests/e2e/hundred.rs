@@ -6,11 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use crate::Work;
-use crate::harness::running::Cost;
 use crate::images::{C_PAUSE, Images, PAUSE};
 use crate::node::{Node, Runtime};
-use crate::pod::{Mode, Pod, is_ours, status};
+use crate::pod::{CriPod, Mode, is_ours, status};
 use crate::report::Report;
+use harness::running::Cost;
 
 const PODS: usize = 100;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ struct Memory {
 }
 
 /// What the memory controller, in either of its versions, says of a sandbox.
-fn memory(pod: &Pod) -> Memory {
+fn memory(pod: &CriPod) -> Memory {
     let node = pod.node;
     let groups = ["/memory", ""].map(|hierarchy| {
         node.path(&format!(
@@ -91,14 +91,14 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
     report.versions(&nodes[0].parts);
     let pods = both(&nodes, |node| {
         (0..PODS)
-            .map(|_| Pod::new(node, Mode::Pod))
+            .map(|_| CriPod::new(node, Mode::Pod))
             .collect::<Vec<_>>()
     });
     report.check(
         &format!("{PODS} sandboxes are held by pause, and as many by a C pause"),
         || {
             pods[0].iter().for_each(|pod| is_ours(pod.node, pod.pid));
-            let another = |pod: &Pod| {
+            let another = |pod: &CriPod| {
                 fs::metadata(pod.node.proc(pod.pid, "exe"))
                     .expect("its file")
                     .len()
@@ -122,7 +122,7 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
     });
     let charged = memory.map(|memory| memory.charged);
     let rss = pods.each_ref().map(|pods| {
-        let rss = |pod: &Pod| status(pod.node, pod.pid).vmrss.expect("VmRSS") * 1024;
+        let rss = |pod: &CriPod| status(pod.node, pod.pid).vmrss.expect("VmRSS") * 1024;
         pods.iter().map(rss).sum()
     });
 

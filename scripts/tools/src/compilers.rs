@@ -1,0 +1,253 @@
+//! What other compilers and other versions of rustix make of pause, each in a copy of the
+//! project, by `scripts/build`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, bail};
+use toml_edit::DocumentMut;
+
+use crate::project::{platforms, root, script};
+
+/// The project's files that a build reads.
+const FILES: [&str; 8] = [
+    ".cargo",
+    "Cargo.lock",
+    "Cargo.toml",
+    "build.rs",
+    "linker.ld",
+    "rust-toolchain.toml",
+    "scripts",
+    "src",
+];
+
+/// A folder of this run's own, removed at its end.
+struct Copy(PathBuf);
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Takes pairs of `toolchain NAME` and `rustix VERSION`, and prints a table of the sizes.
+pub fn compare(arguments: impl Iterator<Item = OsString>) -> Result<()> {
+    let words: Vec<_> = arguments.map(|word| word.display().to_string()).collect();
+    let target = root().join("target");
+    fs::create_dir_all(&target)?;
+    let copy = Copy(target.join(format!("compilers-{}", std::process::id())));
+    let mut table = vec![
+        ["compiler or library".into()]
+            .into_iter()
+            .chain(names())
+            .collect(),
+    ];
+    let mut complete = true;
+    let mut row = |name: String, sizes: Vec<Option<u64>>| {
+        complete &= sizes.iter().all(Option::is_some);
+        let sizes = sizes
+            .into_iter()
+            .map(|size| size.map_or("-".into(), |size| size.to_string()));
+        table.push([name].into_iter().chain(sizes).collect::<Vec<String>>());
+    };
+    row("as pinned".into(), sizes(&copy.0, "", None)?);
+    for pair in words.chunks(2) {
+        match pair {
+            [kind, name] if kind == "toolchain" => {
+                let version = compiler(name)?;
+                row(format!("{name}: {version}"), sizes(&copy.0, name, None)?);
+            }
+            [kind, version] if kind == "rustix" => {
+                let sizes = sizes(&copy.0, "", Some(version))?;
+                row(
+                    format!("rustix {}", locked(&copy.0)?)
+                        + if version == "latest" { " (latest)" } else { "" },
+                    sizes,
+                );
+            }
+            _ => bail!("wants pairs of toolchain or rustix and a name, not {pair:?}"),
+        }
+    }
+    let widths: Vec<_> = (0..table[0].len())
+        .map(|i| {
+            table
+                .iter()
+                .map(|row: &Vec<String>| row[i].len())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    for row in &table {
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .skip(1)
+            .map(|(cell, width)| format!("{cell:>width$}"));
+        println!(
+            "{:<width$}  {}",
+            row[0],
+            cells.collect::<Vec<_>>().join("  "),
+            width = widths[0]
+        );
+    }
+    if !complete {
+        bail!("a \"-\" above has its reason before the table");
+    }
+    Ok(())
+}
+
+fn names() -> impl Iterator<Item = String> {
+    platforms()
+        .into_iter()
+        .map(|platform| platform.architecture.to_string())
+}
+
+/// What a compiler says it is; it has to be installed.
+fn compiler(name: &str) -> Result<String> {
+    let (mut command, hint) = match name {
+        "debian" => (
+            Command::new("/usr/bin/rustc"),
+            "apt-get install rustc-web libstd-rust-web-dev:arm64".to_string(),
+        ),
+        _ => {
+            let mut command = Command::new("rustup");
+            command.args(["run", name, "rustc"]);
+            (command, format!("rustup toolchain install {name}"))
+        }
+    };
+    let output = command.arg("--version").output();
+    match output {
+        Ok(output) if output.status.success() => {
+            Ok(String::from_utf8(output.stdout)?.trim().into())
+        }
+        _ => bail!("--toolchain {name} is not installed: {hint}"),
+    }
+}
+
+/// The sizes of what `scripts/build` makes of a fresh copy, with a compiler and a version of
+/// rustix; without them, those of the project.
+fn sizes(copy: &Path, toolchain: &str, rustix: Option<&str>) -> Result<Vec<Option<u64>>> {
+    let _ = fs::remove_dir_all(copy);
+    fs::create_dir_all(copy.join("tests"))?;
+    let from = |file: &str| root().join(file);
+    run(Command::new("cp")
+        .arg("-r")
+        .args(FILES.iter().map(|file| from(file)))
+        .arg(copy))?;
+    for file in ["Cargo.toml", "programs"] {
+        run(Command::new("cp")
+            .arg("-r")
+            .arg(root().join("tests").join(file))
+            .arg(copy.join("tests")))?;
+    }
+    // cargo wants the files that the manifest of the tests names, empty ones will do.
+    for file in ["harness/lib.rs", "tests.rs", "e2e/main.rs", "bench/main.rs"] {
+        let file = copy.join("tests").join(file);
+        fs::create_dir_all(file.parent().context("a folder")?)?;
+        fs::write(file, "")?;
+    }
+    if let Some(version) = rustix {
+        use_rustix(copy, version)?;
+    }
+    let mut sizes = Vec::new();
+    for platform in platforms() {
+        let output = Command::new(copy.join("scripts/build"))
+            .arg(platform.architecture)
+            .env("PAUSE_RUST", toolchain)
+            .output()?;
+        let size = fs::metadata(copy.join("dist").join(platform.file())).map(|file| file.len());
+        if !output.status.success() {
+            eprintln!(
+                "{}: {toolchain}, {}: {}",
+                script(),
+                platform.architecture,
+                reason(&output)
+            );
+        }
+        sizes.push(size.ok().filter(|_| output.status.success()));
+    }
+    Ok(sizes)
+}
+
+/// Has a copy use a version of rustix, of which each hides its runtime under a name of its
+/// own.
+fn use_rustix(copy: &Path, version: &str) -> Result<()> {
+    let manifest = copy.join("Cargo.toml");
+    let mut document: DocumentMut = fs::read_to_string(&manifest)?.parse()?;
+    let wanted = if version == "latest" {
+        ">=1".into()
+    } else {
+        format!("={version}")
+    };
+    document["dependencies"]["rustix"]["version"] = toml_edit::value(wanted);
+    fs::write(&manifest, document.to_string())?;
+    let cargo = |words: &[&str]| run(Command::new("cargo").args(words).current_dir(copy));
+    cargo(&["update", "--quiet", "--package", "rustix"])
+        .with_context(|| format!("rustix {version}"))?;
+    cargo(&["fetch", "--quiet"]).with_context(|| format!("rustix {version}"))?;
+
+    let old = module(root())?;
+    let new = module(copy)?;
+    for file in ["src/main.rs", "src/end.rs"] {
+        let path = copy.join(file);
+        fs::write(&path, fs::read_to_string(&path)?.replace(&old, &new))?;
+    }
+    Ok(())
+}
+
+/// rustix as a project uses it.
+fn rustix(project: &Path) -> Result<cargo_metadata::Package> {
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .current_dir(project)
+        .exec()?;
+    let all = metadata
+        .packages
+        .into_iter()
+        .filter(|package| *package.name == "rustix");
+    all.max_by_key(|package| package.version.clone())
+        .context("no rustix")
+}
+
+fn locked(project: &Path) -> Result<String> {
+    Ok(rustix(project)?.version.to_string())
+}
+
+/// The name of its hidden module.
+fn module(project: &Path) -> Result<String> {
+    let manifest = rustix(project)?.manifest_path;
+    let library = manifest.parent().context("a folder")?.join("src/lib.rs");
+    let text = fs::read_to_string(library)?;
+    let name = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("pub mod runtime"));
+    let name = name.context("this rustix has no runtime")?;
+    let suffix: String = name
+        .chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+        .collect();
+    Ok(format!("runtime{suffix}"))
+}
+
+/// Runs a program that has to succeed.
+fn run(command: &mut Command) -> Result<()> {
+    let output = command
+        .output()
+        .with_context(|| format!("{:?}", command.get_program()))?;
+    if !output.status.success() {
+        bail!("{}", reason(&output));
+    }
+    Ok(())
+}
+
+/// The first line of what a program said when it failed.
+fn reason(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let first = lines.clone().find(|line| line.starts_with("error"));
+    let first = first
+        .or_else(|| lines.next())
+        .unwrap_or("no reason was given");
+    first.to_string()
+}

@@ -1,0 +1,294 @@
+//! The image, packed for every platform and every engine: an OCI layout in a tar
+//! archive, and in it the manifest.json by which Docker loads.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::num::NonZeroU64;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use lexopt::{Arg, ValueExt};
+use oci_spec::distribution::Reference;
+use oci_spec::image::{
+    Arch, ConfigBuilder, Descriptor, DescriptorBuilder, ImageConfigurationBuilder,
+    ImageIndexBuilder, ImageManifestBuilder, MediaType, Os, PlatformBuilder, RootFsBuilder,
+    Sha256Digest,
+};
+use serde::Serialize;
+use serde_json::json;
+use tar::{EntryType, Header};
+
+use crate::project::{self, Platform, say, sha256};
+
+/// What scripts/image and scripts/release were given.
+pub struct Options {
+    /// What engines store the image as.
+    pub name: Reference,
+    /// Where the source is, if anybody knows.
+    pub source: Option<String>,
+}
+
+impl Options {
+    pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Self> {
+        let (mut name, mut source) = (None, None);
+        let mut parser = lexopt::Parser::from_args(arguments);
+        while let Some(argument) = parser.next()? {
+            let (flag, value) = match argument {
+                Arg::Long("name") => ("--name", &mut name),
+                Arg::Long("source") => ("--source", &mut source),
+                Arg::Long(other) => bail!("unknown argument '--{other}'; see --help"),
+                Arg::Short(other) => bail!("unknown argument '-{other}'; see --help"),
+                Arg::Value(other) => bail!("unknown argument '{}'; see --help", other.display()),
+            };
+            let given = parser.value().ok().filter(|given| !given.is_empty());
+            let given = given.with_context(|| format!("{flag} wants a value; see --help"))?;
+            *value = Some(given.string()?);
+        }
+        let package = project::package()?;
+        let name = name.unwrap_or(format!("localhost/pause:{}", package.version));
+        let source = source.or(package.repository);
+        if let Some(source) = &source {
+            let scheme = source.split_once("://").map(|(scheme, _)| scheme);
+            let scheme = scheme
+                .filter(|s| !s.is_empty() && s.chars().all(|c| c.is_ascii_lowercase() || c == '+'));
+            if scheme.is_none() || source.contains(' ') {
+                bail!("--source wants a URL, not '{source}'");
+            }
+        }
+        project::epoch()?;
+        Ok(Self {
+            name: parse_name(&name)?,
+            source,
+        })
+    }
+}
+
+/// A name with its host and its tag, which engines would otherwise fill in, each by itself.
+fn parse_name(name: &str) -> Result<Reference> {
+    let parsed = Reference::from_str(name).ok();
+    let whole = parsed.filter(|parsed| {
+        parsed.whole() == name && parsed.digest().is_none() && parsed.tag().is_some()
+    });
+    whole.with_context(|| {
+        format!("--name wants HOST/NAME:TAG in lower case, as localhost/pause:1, not '{name}'")
+    })
+}
+
+/// The blobs of a layout, by their descriptors.
+#[derive(Default)]
+struct Blobs(Vec<(Descriptor, Vec<u8>)>);
+
+impl Blobs {
+    fn add(&mut self, media_type: MediaType, content: Vec<u8>) -> Result<Descriptor> {
+        let descriptor = DescriptorBuilder::default()
+            .media_type(media_type)
+            .size(content.len() as u64)
+            .digest(Sha256Digest::from_str(&sha256(&content))?)
+            .build()?;
+        self.0.push((descriptor.clone(), content));
+        Ok(descriptor)
+    }
+}
+
+/// As JSON without white space, with the keys in order.
+fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
+    Ok(serde_json::to_value(value)?.to_string().into_bytes())
+}
+
+/// One entry of a tar archive, with nothing in it of this machine, user and time.
+fn entry(mut header: Header, path: &str, mode: u32, time: u64, content: &[u8]) -> Result<Vec<u8>> {
+    let kind = if path.ends_with('/') {
+        EntryType::Directory
+    } else {
+        EntryType::Regular
+    };
+    header.set_path(path)?;
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(time);
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append(&header, content)?;
+    // Without the two blocks of zeros that end an archive.
+    let mut bytes = archive.into_inner()?;
+    bytes.truncate(bytes.len() - END.len());
+    Ok(bytes)
+}
+
+/// What ends a tar archive.
+const END: [u8; 1024] = [0; 1024];
+
+/// The layer: `/pause` alone. The oldest form of header is the shortest, and the time is
+/// no part of it, so that a layer is the same as long as the binary is.
+fn layer(pause: &[u8]) -> Result<Vec<u8>> {
+    let mut layer = entry(Header::new_old(), "pause", 0o755, 0, pause)?;
+    layer.extend(END);
+    Ok(layer)
+}
+
+fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let options = zopfli::Options {
+        iteration_count: NonZeroU64::new(500).expect("not zero"),
+        ..Default::default()
+    };
+    let mut compressed = Vec::new();
+    zopfli::compress(options, zopfli::Format::Gzip, bytes, &mut compressed)?;
+    Ok(compressed)
+}
+
+/// What a node pulls for one platform.
+struct Image {
+    manifest: Descriptor,
+    config: Descriptor,
+    layer: Descriptor,
+}
+
+fn image(platform: &Platform, blobs: &mut Blobs) -> Result<Image> {
+    let layer = layer(&platform.pause()?)?;
+    let diff_id = format!("sha256:{}", sha256(&layer));
+    let architecture = Arch::from(platform.architecture);
+    let config = ImageConfigurationBuilder::default()
+        .architecture(architecture.clone())
+        .os(Os::Linux)
+        // Any uid would do; not root, for runAsNonRoot. No CMD: `kubeadm upgrade` runs the
+        // image with -v in its place.
+        .config(
+            ConfigBuilder::default()
+                .user("65535:65535")
+                .entrypoint(["/pause".to_string()])
+                .build()?,
+        )
+        .rootfs(
+            RootFsBuilder::default()
+                .typ("layers")
+                .diff_ids([diff_id])
+                .build()?,
+        )
+        .build()?;
+    let layer = blobs.add(MediaType::ImageLayerGzip, gzip(&layer)?)?;
+    let config = blobs.add(MediaType::ImageConfig, json_bytes(&config)?)?;
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(2u32)
+        .media_type(MediaType::ImageManifest)
+        .config(config.clone())
+        .layers([layer.clone()])
+        .build()?;
+    let mut manifest = blobs.add(MediaType::ImageManifest, json_bytes(&manifest)?)?;
+    let platform = PlatformBuilder::default()
+        .architecture(architecture)
+        .os(Os::Linux)
+        .build()?;
+    manifest.set_platform(Some(platform));
+    Ok(Image {
+        manifest,
+        config,
+        layer,
+    })
+}
+
+/// The annotations of the index, where no image grows by them.
+fn annotations(options: &Options, epoch: u64) -> Result<HashMap<String, String>> {
+    let package = project::package()?;
+    let time = project::timestamp(epoch).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let all = [
+        ("title", Some(package.name.to_string())),
+        ("description", package.description),
+        ("source", options.source.clone()),
+        ("version", Some(package.version.to_string())),
+        ("revision", project::revision()),
+        ("licenses", package.license),
+        ("created", Some(time)),
+    ];
+    let named = |(key, value): (&str, Option<String>)| {
+        Some((format!("org.opencontainers.image.{key}"), value?))
+    };
+    Ok(all.into_iter().filter_map(named).collect())
+}
+
+/// Packs the files of `dist/` into `dist/pause.oci.tar`.
+pub fn pack(options: &Options) -> Result<()> {
+    let (name, epoch) = (options.name.whole(), project::epoch()?);
+    let (mut blobs, mut manifests, mut loads, mut report) =
+        (Blobs::default(), vec![], vec![], vec![]);
+    for platform in project::platforms() {
+        let Image {
+            manifest,
+            config,
+            layer,
+        } = image(&platform, &mut blobs)?;
+        let path = |of: &Descriptor| format!("blobs/sha256/{}", of.digest().digest());
+        // Docker's own store holds one platform under a name, and takes the last that it
+        // reads for it, whichever its own is.
+        let tag = match platform.architecture {
+            "amd64" => name.clone(),
+            other => format!("{name}-{other}"),
+        };
+        loads.push(json!({"Config": path(&config), "Layers": [path(&layer)], "RepoTags": [tag]}));
+        let sizes = [manifest.size(), config.size(), layer.size()];
+        report.push(format!(
+            "linux/{}: {} bytes to pull: manifest {}, config {}, layer {}",
+            platform.architecture,
+            sizes.iter().sum::<u64>(),
+            sizes[0],
+            sizes[1],
+            sizes[2]
+        ));
+        manifests.push(manifest);
+    }
+    let index = ImageIndexBuilder::default()
+        .schema_version(2u32)
+        .media_type(MediaType::ImageIndex)
+        .manifests(manifests)
+        .annotations(annotations(options, epoch)?)
+        .build()?;
+    let mut index = blobs.add(MediaType::ImageIndex, json_bytes(&index)?)?;
+    let size = index.size();
+    // containerd, podman and Docker take the first annotation for the name; the second is
+    // what the specification has, and skopeo's `oci-archive:FILE:TAG`.
+    index.set_annotations(Some(HashMap::from([
+        ("io.containerd.image.name".into(), name.clone()),
+        (
+            "org.opencontainers.image.ref.name".into(),
+            options.name.tag().unwrap_or_default().into(),
+        ),
+    ])));
+    let top = ImageIndexBuilder::default()
+        .schema_version(2u32)
+        .media_type(MediaType::ImageIndex)
+        .manifests([index])
+        .build()?;
+
+    let mut files = vec![
+        (
+            "oci-layout".to_string(),
+            json_bytes(&json!({"imageLayoutVersion": "1.0.0"}))?,
+        ),
+        ("index.json".into(), json_bytes(&top)?),
+        ("manifest.json".into(), json_bytes(&loads)?),
+        ("blobs/".into(), vec![]),
+        ("blobs/sha256/".into(), vec![]),
+    ];
+    blobs
+        .0
+        .sort_by_key(|(descriptor, _)| descriptor.digest().to_string());
+    let path = |(of, content): (Descriptor, Vec<u8>)| {
+        (format!("blobs/sha256/{}", of.digest().digest()), content)
+    };
+    files.extend(blobs.0.into_iter().map(path));
+    let mut archive = Vec::new();
+    for (path, content) in files {
+        let mode = if path.ends_with('/') { 0o755 } else { 0o644 };
+        archive.extend(entry(Header::new_ustar(), &path, mode, epoch, &content)?);
+    }
+    archive.extend(END);
+    project::replace("pause.oci.tar", &archive)?;
+    say(&format!(
+        "dist/pause.oci.tar: {name}, {} bytes; its index {size}",
+        archive.len()
+    ));
+    report.iter().for_each(|line| say(line));
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! What the tests have in common: pause started under hostile conditions, looked
+//! at from outside, and always with a limit.
+
+pub mod cell;
+pub mod cgroup;
+pub mod checkout;
+pub mod launch;
+pub mod measure;
+pub mod programs;
+pub mod running;
+
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+/// The version of pause, which is that of the workspace.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The limit for a state that takes milliseconds to come, on a machine that may be busy.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Polls `look` until it returns something, and panics with `what` at [`LIMIT`].
+#[track_caller]
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_at_most(LIMIT, what, look)
+}
+
+/// The same, with another limit.
+#[track_caller]
+pub fn until_at_most<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A name that no other run of the tests has, for what all runs on a machine share.
+pub fn unique(name: &str) -> String {
+    format!(
+        "pause-{name}-{:012x}",
+        RandomState::new().hash_one(name) >> 16
+    )
+}
+
+/// A folder of a test's own, removed when it goes out of scope.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Below `target`.
+    #[track_caller]
+    pub fn new(name: &str) -> Self {
+        Self::within(&programs::root().join("target/tests"), name)
+    }
+
+    /// For any user: the project may be in a folder that others cannot enter.
+    #[track_caller]
+    pub fn for_all(name: &str) -> Self {
+        Self::within(&std::env::temp_dir(), name)
+    }
+
+    #[track_caller]
+    fn within(parent: &Path, name: &str) -> Self {
+        let path = parent.join(unique(name));
+        let made = fs::create_dir_all(&path);
+        made.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self(path)
+    }
+}
+
+impl Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let removed = fs::remove_dir_all(&self.0);
+        if let Some(error) = removed.err().filter(|error| !gone(error)) {
+            eprintln!("left behind: {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Asserts that a script ended with one line on standard error that has `text`, and
+/// with 1.
+#[track_caller]
+pub fn refused(output: &Output, text: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.lines().count() == 1 && stderr.contains(text),
+        "not one line with '{text}': {stderr}"
+    );
+}
+
+/// Runs a program that has to succeed, and returns what it printed.
+#[track_caller]
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|e| panic!("{program}: {e}: run scripts/setup"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {output:?}"
+    );
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
