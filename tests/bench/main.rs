@@ -114,7 +114,7 @@ fn storm(launch: Launch, count: usize, stopped: bool) -> (u64, u64, u64) {
     orphans(&running, count);
     // The last ones are perhaps still ending; a handler may be behind.
     let mut zombies = usize::MAX;
-    until_at_most(harness::LIMIT * 6, "the storm is over", || {
+    until_at_most(*harness::LIMIT * 6, "the storm is over", || {
         std::thread::sleep(measure::QUIET * 2);
         let (_, now) = running.children();
         (std::mem::replace(&mut zombies, now) == now).then_some(())

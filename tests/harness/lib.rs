@@ -13,19 +13,25 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 /// The version of pause, which is that of the workspace.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The limit for a state that takes milliseconds to come, on a machine that may be busy.
-pub const LIMIT: Duration = Duration::from_secs(60);
+/// The limit for a state that takes milliseconds to come, on a machine that may be busy:
+/// a minute, or the seconds in PAUSE_LIMIT. `scripts/mutants` waits for what never comes.
+pub static LIMIT: LazyLock<Duration> = LazyLock::new(|| {
+    let seconds = std::env::var("PAUSE_LIMIT").ok();
+    let seconds = seconds.map(|text| text.parse().expect("PAUSE_LIMIT is a number of seconds"));
+    Duration::from_secs(seconds.unwrap_or(60))
+});
 
 /// Polls `look` until it returns something, and panics with `what` at [`LIMIT`].
 #[track_caller]
 pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    until_at_most(LIMIT, what, look)
+    until_at_most(*LIMIT, what, look)
 }
 
 /// The same, with another limit.

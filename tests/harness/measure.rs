@@ -122,7 +122,7 @@ pub fn system_calls(launch: Launch, signals: &[(usize, i32)], to_the_end: bool) 
             if !to_the_end && asleep && start.elapsed() > QUIET {
                 return calls;
             }
-            assert!(start.elapsed() < LIMIT, "it does not go on: {calls:?}");
+            assert!(start.elapsed() < *LIMIT, "it does not go on: {calls:?}");
             std::thread::sleep(Duration::from_micros(100));
         };
         match stop {

@@ -255,7 +255,7 @@ impl Running {
             unsafe { libc::_exit(enter(self.pid).map_or(NOT_ENTERED, |()| in_child(&work))) }
         }
         let mut status = 0;
-        until_at_most(LIMIT * 4, "the work inside is done", || {
+        until_at_most(*LIMIT * 4, "the work inside is done", || {
             // SAFETY: a child, and an integer that lives.
             let pid = unsafe { libc::waitpid(helper, &mut status, libc::WNOHANG) };
             (pid == helper).then_some(())
