@@ -32,67 +32,67 @@ impl Drop for Copy {
     }
 }
 
+/// A line of the table: what it is called, the compiler (the pinned one is the empty name),
+/// and the version of rustix, if it is not the pinned one.
+struct Row {
+    name: String,
+    toolchain: String,
+    rustix: Option<String>,
+}
+
+impl Row {
+    /// Of a pair of words, once it is sure that the compiler or the version is there.
+    fn new(pair: &[String], copy: &Path) -> Result<Self> {
+        match pair {
+            [kind, name] if kind == "toolchain" => Ok(Self {
+                name: format!("{name}: {}", compiler(name)?),
+                toolchain: name.clone(),
+                rustix: None,
+            }),
+            [kind, version] if kind == "rustix" => {
+                prepare(copy, Some(version))?;
+                let latest = if version == "latest" { " (latest)" } else { "" };
+                let version = rustix(copy)?.version.to_string();
+                Ok(Self {
+                    name: format!("rustix {version}{latest}"),
+                    toolchain: String::new(),
+                    rustix: Some(version),
+                })
+            }
+            _ => bail!("wants pairs of toolchain or rustix and a name, not {pair:?}"),
+        }
+    }
+}
+
 /// Takes pairs of `toolchain NAME` and `rustix VERSION`, and prints a table of the sizes.
 pub fn compare(arguments: impl Iterator<Item = OsString>) -> Result<()> {
     let words: Vec<_> = arguments.map(|word| word.display().to_string()).collect();
     let target = root().join("target");
     fs::create_dir_all(&target)?;
     let copy = Copy(target.join(format!("compilers-{}", std::process::id())));
-    let mut table = vec![
-        ["compiler or library".into()]
-            .into_iter()
-            .chain(names())
-            .collect(),
-    ];
-    let mut complete = true;
-    let mut row = |name: String, sizes: Vec<Option<u64>>| {
-        complete &= sizes.iter().all(Option::is_some);
-        let sizes = sizes
-            .into_iter()
-            .map(|size| size.map_or("-".into(), |size| size.to_string()));
-        table.push([name].into_iter().chain(sizes).collect::<Vec<String>>());
-    };
-    row("as pinned".into(), sizes(&copy.0, "", None)?);
+    let mut rows = vec![Row {
+        name: "as pinned".into(),
+        toolchain: String::new(),
+        rustix: None,
+    }];
     for pair in words.chunks(2) {
-        match pair {
-            [kind, name] if kind == "toolchain" => {
-                let version = compiler(name)?;
-                row(format!("{name}: {version}"), sizes(&copy.0, name, None)?);
-            }
-            [kind, version] if kind == "rustix" => {
-                let sizes = sizes(&copy.0, "", Some(version))?;
-                row(
-                    format!("rustix {}", locked(&copy.0)?)
-                        + if version == "latest" { " (latest)" } else { "" },
-                    sizes,
-                );
-            }
-            _ => bail!("wants pairs of toolchain or rustix and a name, not {pair:?}"),
-        }
+        rows.push(Row::new(pair, &copy.0)?);
     }
-    let widths: Vec<_> = (0..table[0].len())
-        .map(|i| {
-            table
-                .iter()
-                .map(|row: &Vec<String>| row[i].len())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
+    let mut table = vec![vec!["compiler or library".to_string()]];
+    table[0].extend(names());
+    for row in &rows {
+        prepare(&copy.0, row.rustix.as_deref())?;
+        let sizes = sizes(&copy.0, row)?.into_iter();
+        let cells = sizes.map(|size| size.map_or("-".into(), |size| size.to_string()));
+        table.push(std::iter::once(row.name.clone()).chain(cells).collect());
+    }
+    let width = |i: usize| table.iter().map(|row| row[i].len()).max().unwrap_or(0);
     for row in &table {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .skip(1)
-            .map(|(cell, width)| format!("{cell:>width$}"));
-        println!(
-            "{:<width$}  {}",
-            row[0],
-            cells.collect::<Vec<_>>().join("  "),
-            width = widths[0]
-        );
+        let cells = (1..row.len()).map(|i| format!("  {:>1$}", row[i], width(i)));
+        let cells: String = cells.collect();
+        println!("{:<1$}{cells}", row[0], width(0));
     }
-    if !complete {
+    if table.iter().flatten().any(|cell| cell == "-") {
         bail!("a \"-\" above has its reason before the table");
     }
     Ok(())
@@ -126,42 +126,46 @@ fn compiler(name: &str) -> Result<String> {
     }
 }
 
-/// The sizes of what `scripts/build` makes of a fresh copy, with a compiler and a version of
-/// rustix; without them, those of the project.
-fn sizes(copy: &Path, toolchain: &str, rustix: Option<&str>) -> Result<Vec<Option<u64>>> {
-    let _ = fs::remove_dir_all(copy);
+/// Copies what a build reads, with this version of rustix, and leaves there what was built
+/// for the line before.
+fn prepare(copy: &Path, rustix: Option<&str>) -> Result<()> {
+    for file in FILES.into_iter().chain(["tests"]) {
+        let _ = fs::remove_dir_all(copy.join(file)).or_else(|_| fs::remove_file(copy.join(file)));
+    }
     fs::create_dir_all(copy.join("tests"))?;
-    let from = |file: &str| root().join(file);
+    let files = FILES.map(|file| root().join(file));
+    run(Command::new("cp").arg("-r").args(files).arg(copy))?;
+    let manifests = ["Cargo.toml", "programs"].map(|file| root().join("tests").join(file));
     run(Command::new("cp")
         .arg("-r")
-        .args(FILES.iter().map(|file| from(file)))
-        .arg(copy))?;
-    for file in ["Cargo.toml", "programs"] {
-        run(Command::new("cp")
-            .arg("-r")
-            .arg(root().join("tests").join(file))
-            .arg(copy.join("tests")))?;
-    }
-    // cargo wants the files that the manifest of the tests names, empty ones will do.
+        .args(manifests)
+        .arg(copy.join("tests")))?;
+    // cargo wants the files that the manifest of the tests names; empty ones will do.
     for file in ["harness/lib.rs", "tests.rs", "e2e/main.rs", "bench/main.rs"] {
         let file = copy.join("tests").join(file);
         fs::create_dir_all(file.parent().context("a folder")?)?;
         fs::write(file, "")?;
     }
-    if let Some(version) = rustix {
-        use_rustix(copy, version)?;
+    match rustix {
+        Some(version) => use_rustix(copy, version),
+        None => Ok(()),
     }
+}
+
+/// The sizes of what `scripts/build` makes of the copy.
+fn sizes(copy: &Path, row: &Row) -> Result<Vec<Option<u64>>> {
     let mut sizes = Vec::new();
     for platform in platforms() {
         let output = Command::new(copy.join("scripts/build"))
             .arg(platform.architecture)
-            .env("PAUSE_RUST", toolchain)
+            .env("PAUSE_RUST", &row.toolchain)
             .output()?;
         let size = fs::metadata(copy.join("dist").join(platform.file())).map(|file| file.len());
         if !output.status.success() {
             eprintln!(
-                "{}: {toolchain}, {}: {}",
+                "{}: {}, {}: {}",
                 script(),
+                row.name,
                 platform.architecture,
                 reason(&output)
             );
@@ -208,10 +212,6 @@ fn rustix(project: &Path) -> Result<cargo_metadata::Package> {
         .filter(|package| *package.name == "rustix");
     all.max_by_key(|package| package.version.clone())
         .context("no rustix")
-}
-
-fn locked(project: &Path) -> Result<String> {
-    Ok(rustix(project)?.version.to_string())
 }
 
 /// The name of its hidden module.
