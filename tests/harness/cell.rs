@@ -136,6 +136,8 @@ impl Cell {
             .args(["--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup"])
             .args(["--wdns=/", program])
             .env("TMPDIR", "/run/tmp")
+            // podman 5 would warn in each command's standard error.
+            .env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1")
             .stdin(Stdio::null());
         if let Some(path) = &self.path {
             command.env("PATH", path);
