@@ -1,12 +1,12 @@
-//! Hands the linker `linker.ld`, for pause and the programs of the tests alone:
-//! flags for the whole build would break build scripts and the tests themselves.
+//! Passes `linker.ld` and its flags to the linker, for pause and the programs in tests/programs
+//! only: flags for the whole build would break build scripts and the tests.
 
 use std::env;
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    // The programs of the tests are packages below the root, where linker.ld is.
+    // The programs of the tests are packages below the root folder, where linker.ld is.
     let package = env::var("CARGO_MANIFEST_DIR").unwrap();
     let script = Path::new(&package)
         .ancestors()
@@ -17,7 +17,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     let script = format!("--script={}", script.display());
     let flags = [
-        // The kernel is the only loader: no PT_INTERP.
+        // The kernel loads the program without a dynamic linker, so there is no PT_INTERP.
         "--no-dynamic-linker",
         "--build-id=none",
         // A section that linker.ld does not name is an error.
@@ -25,9 +25,9 @@ fn main() {
         script.as_str(),
     ];
 
-    // `scripts/build` links for a foreign architecture by rust-lld itself;
-    // otherwise it is cc that is asked to call it. No other linker will do: GNU
-    // ld leaves an empty GOT of 32 bytes in an aarch64 PIE.
+    // `scripts/build` calls rust-lld itself for a foreign architecture; otherwise cc is told to
+    // call it. Other linkers do not work: GNU ld leaves an empty GOT of 32 bytes in a PIE for
+    // aarch64.
     let direct = env::var("RUSTC_LINKER").is_ok_and(|linker| linker.ends_with("lld"));
     let flags: Vec<String> = if direct {
         flags.map(String::from).to_vec()
@@ -43,8 +43,8 @@ fn main() {
     }
 }
 
-/// The folder of the toolchain in which cc finds its rust-lld under the name `ld.lld`.
-/// Debian's compiler has none: then it is that of the toolchain that is pinned.
+/// The folder in which cc finds the toolchain's rust-lld under the name `ld.lld`. Debian's
+/// compiler has none; the one of the toolchain in rust-toolchain.toml is used then.
 fn gcc_ld() -> String {
     let host = env::var("HOST").unwrap();
     let folder = |rustc: String| {

@@ -1,4 +1,4 @@
-//! Rows 1 and 2: the version, and every argument that is none of its.
+//! Rows 1 and 2: `-v` and `-V` print the version; every other argument is ignored.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use harness::launch::{DEAF, Launch};
 use harness::programs::{dist, emulated, host, program, program_for};
 use harness::running::Ended;
 
-/// What `-v` comes to.
+/// What pause prints for `-v`.
 fn version() -> Ended {
     let stdout = format!("pause {}\n", harness::VERSION);
     Ended {
@@ -18,7 +18,7 @@ fn version() -> Ended {
     }
 }
 
-/// Starts it as PID 1, and asserts that it pauses until SIGTERM.
+/// Starts pause as PID 1 with arguments, and asserts that it pauses until SIGTERM.
 #[track_caller]
 fn pauses(launch: Launch) {
     let running = launch.init().start().ready();
@@ -68,15 +68,15 @@ everywhere! {
     }
 }
 
-/// The kernel's limit of 128 KiB (MAX_ARG_STRLEN), less the NUL.
+/// The longest argument: the kernel's limit of 128 KiB (MAX_ARG_STRLEN) includes the NUL.
 const LONGEST: usize = 128 * 1024 - 1;
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// Starts pause with argc 0 and a variable `-v`, and asserts that it pauses. The same
-/// stack with argc 2 is the control: there `-v` is an argument.
+/// Starts pause with argc 0 and an environment variable `-v`, and asserts that it pauses.
+/// The control has argc 2 on the same stack, which makes `-v` an argument.
 #[track_caller]
 fn takes_no_variable_for_an_argument(argc0: fn() -> Launch) {
     pauses(argc0());
@@ -84,7 +84,7 @@ fn takes_no_variable_for_an_argument(argc0: fn() -> Launch) {
     assert_eq!(argc2.init().start().end(), version());
 }
 
-// qemu wants the path of a program in argv, so these are for the host alone.
+// qemu-user needs the path of the program in argv, so these run on this machine only.
 limited! {
     fn runs_without_any_argument() {
         pauses(harness::programs::pause().argv(&[]));

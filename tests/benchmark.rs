@@ -1,4 +1,4 @@
-//! `scripts/bench`: the guard that it is, the map that README has, and the forms
+//! `scripts/bench`: the check of sizes and counts, the byte map in README, and the formats
 //! that other tools read.
 
 use std::fs;
@@ -17,7 +17,7 @@ fn bench(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it to a good end, and returns what it printed.
+/// Runs `scripts/bench`, which must succeed, and returns its standard output.
 #[track_caller]
 fn printed(arguments: &[&str]) -> String {
     let output = bench(arguments).output().expect("scripts/bench");
@@ -25,7 +25,7 @@ fn printed(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Runs it with another file in place of `tests/size.toml`.
+/// Runs `scripts/bench` with another file in place of `tests/size.toml`.
 fn with(sizes: &Path, argument: &str) -> Output {
     let mut command = bench(&[argument]);
     command
@@ -34,7 +34,7 @@ fn with(sizes: &Path, argument: &str) -> Output {
         .expect("scripts/bench")
 }
 
-/// The row of the table that begins with `name`: was, is, delta.
+/// The fields of the row that begins with `name`: recorded, measured, difference.
 fn row(output: &Output, name: &str) -> Vec<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
@@ -44,7 +44,7 @@ fn row(output: &Output, name: &str) -> Vec<String> {
     words.map(String::from).collect()
 }
 
-/// A list of these, and nothing else.
+/// Asserts that `value` is a list of objects with exactly these fields.
 fn is_custom_smaller_is_better(text: &str) {
     let list: Value = serde_json::from_str(text).expect("JSON");
     let list = list.as_array().expect("a list");
@@ -63,7 +63,7 @@ fn is_custom_smaller_is_better(text: &str) {
     }
 }
 
-/// For each name and measure, a value between two limits.
+/// Asserts that each measure has a value between its two bounds.
 fn is_bencher_metric_format(text: &str) {
     let all: Value = serde_json::from_str(text).expect("JSON");
     assert_eq!(
@@ -90,7 +90,7 @@ fn is_bencher_metric_format(text: &str) {
 }
 
 limited! {
-    /// A file that shrank unnoticed ends it with 1 as well as a count that grew.
+    /// A number that fell is an error like one that rose, as `tests/size.toml` is then wrong.
     #[ignore = "needs scripts/test"]
     fn check_fails_on_any_difference_until_it_is_blessed() {
         let folder = Folder::new("sizes");
@@ -130,7 +130,7 @@ limited! {
         assert!(fs::read_to_string(drawn).expect("the map") == ours, "scripts/bench --map --svg tests/bench/map.svg draws it anew");
     }
 
-    /// Of one run: what github-action-benchmark reads, what Bencher does, the table and the
+    /// One run writes all formats: for github-action-benchmark, for Bencher, the table and the
     /// picture.
     #[ignore = "needs scripts/test"]
     fn dashboards_read_what_it_prints() {

@@ -1,4 +1,4 @@
-//! `scripts/build`, `linker.ld` and the two ways to a compiler for arm64.
+//! `scripts/build`, `linker.ld`, and both compilers for arm64 (rustup's and Debian's).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use harness::Folder;
 use harness::checkout::{Checkout, cargo_folder};
 use harness::programs::{architectures, dist, root};
 
-/// Asserts that `scripts/build` in a checkout makes the same files as `dist/` has.
+/// Asserts that `scripts/build` makes the files of `dist/` in a copy of the project.
 #[track_caller]
 fn builds_the_same(checkout: &Checkout, variables: &[(&str, &str)]) {
     let mut build = checkout.command(&["sh", "-c", "umask 077; exec scripts/build"]);
@@ -36,8 +36,8 @@ fn builds_the_same(checkout: &Checkout, variables: &[(&str, &str)]) {
     }
 }
 
-/// Variables of cargo and rustc, each of which alone would stop the build or change the
-/// files if it reached cargo.
+/// Variables of cargo and rustc. Each of them would stop the build or change the files, if it
+/// reached cargo.
 const VARIABLES: [(&str, &str); 16] = [
     ("RUSTFLAGS", "-Copt-level=0"),
     ("CARGO_ENCODED_RUSTFLAGS", "-Copt-level=0"),
@@ -63,7 +63,7 @@ const VARIABLES: [(&str, &str); 16] = [
     ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "/bin/false"),
 ];
 
-/// The same from a file.
+/// The same settings as a config.toml of cargo.
 const CONFIG: &str = r#"
 [build]
 rustflags = ["-Copt-level=0"]
@@ -83,8 +83,8 @@ RUSTC_BOOTSTRAP = "1"
 CARGO_ENCODED_RUSTFLAGS = { value = "-Copt-level=0", force = true }
 "#;
 
-/// Links a program of these items and one function with `linker.ld`, and returns what the
-/// linker said.
+/// Links a program of one function and `items` with `linker.ld`, and returns the messages of
+/// the linker.
 fn link(name: &str, items: &str, body: &str) -> String {
     let folder = Folder::new("link");
     let source = folder.join(format!("{name}.rs"));
@@ -123,15 +123,15 @@ fn link(name: &str, items: &str, body: &str) -> String {
     text
 }
 
-/// Data in a section of its own. Nothing refers to it, so it has the flag that keeps it
-/// (`R`); constructors are kept without.
+/// Data in a section of its own. Nothing refers to it, so the flag `R` (SHF_GNU_RETAIN) keeps
+/// it; the linker keeps constructors without it.
 fn section(name: &str, flags: &str, data: &str) -> String {
     let keep = if name == ".init_array" { "" } else { "R" };
     format!("global_asm!(\".section {name},\\\"{flags}{keep}\\\"\", \"{data}\");")
 }
 
-/// Asserts that data in a section that `linker.ld` does not name stops the build, and that
-/// the same data among the strings does not.
+/// Asserts that the linker refuses data in a section that `linker.ld` does not name, and
+/// accepts the same data among the strings.
 #[track_caller]
 fn refuses(name: &str) {
     let (file, asm) = (name.trim_start_matches('.'), r#"asm!("nop")"#);
@@ -149,12 +149,12 @@ limited! {
     fn builds_the_same_elsewhere() {
         let checkout = Checkout::new("another place");
         builds_the_same(&checkout, &[]);
-        // All at once: had one of them an effect, it would show, whatever the others do.
+        // All are set at once. Each that reached cargo would show, whatever the others do.
         fs::remove_dir_all(checkout.path().join("target")).expect("what was built");
         builds_the_same(&checkout, &VARIABLES);
     }
 
-    /// In the user's cargo folder, and in a folder above the project.
+    /// Once in the cargo folder of the user, and once in a folder above the project.
     #[ignore = "needs scripts/test"]
     fn builds_the_same_whatever_a_config_file_says() {
         let home = Folder::new("home");
@@ -165,7 +165,7 @@ limited! {
         builds_the_same(&checkout, &[("CARGO_HOME", home.to_str().expect("UTF-8"))]);
     }
 
-    /// A proxy that is not there, told in each of the ways that there are: cargo asks it.
+    /// A proxy without a server, given in each way that cargo supports: the error names it.
     #[ignore = "needs scripts/test"]
     fn asks_the_proxy_of_the_user() {
         let proxy = "http://127.0.0.1:9";
@@ -189,13 +189,13 @@ limited! {
         }
     }
 
-    /// The way that is left where rustup has no target for arm64.
+    /// Debian's compiler, for machines on which rustup has no target for arm64.
     #[ignore = "needs scripts/test"]
     fn builds_the_same_with_debians_compiler() {
         builds_the_same(&Checkout::new("debian"), &[("PAUSE_RUST", "debian")]);
     }
 
-    /// A linker script that always fails would pass the tests below.
+    /// The control of the tests below, which a linker script that always fails would pass.
     fn links_what_needs_nothing() {
         assert_eq!(link("nothing", "", r#"asm!("nop")"#), "");
     }
@@ -213,7 +213,7 @@ limited! {
         assert_eq!(link("thread-control", &section(".rodata.t", "a", ".byte 1"), r#"asm!("nop")"#), "");
     }
 
-    /// As a C compiler makes of `int n;`; it is kept by the string that refers to it.
+    /// What a C compiler makes of `int n;`. The string refers to it, which keeps it.
     fn refuses_to_link_common_data() {
         let common = section(".rodata.c", "a", ".long n - .\", \".comm n,4,4");
         let text = link("common", &common, r#"asm!("nop")"#);
@@ -234,7 +234,7 @@ limited! {
         refuses(".tm_clone_table");
     }
 
-    /// The same, as it would be written in Rust.
+    /// The same data, as a Rust program would have it.
     fn refuses_to_link_a_static_with_a_section_of_its_own() {
         let counter = |section| format!(
             "#[unsafe(link_section = \"{section}\")] static mut N: u8 = 1; asm!(\"/* {{}} */\", in(reg) &raw mut N)"

@@ -1,5 +1,5 @@
-//! What pause costs beside a program that does nothing, in the same run: counts, and at
-//! the end two ratios.
+//! The cost of pause, compared in the same run with a program that does nothing. Counts are
+//! exact; two ratios are measured last, one after the other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use harness::launch::Launch;
 use harness::measure::{self, Memory, orphans};
 use harness::programs::{host, pause, program};
 
-/// Measures a program under the one path, so that its stack has the same content,
-/// and the same place within a page.
+/// Measures a program under a fixed path, so that its stack has the same content and begins
+/// at the same place within a page.
 fn memory(program: &Path) -> Memory {
     let folder = Folder::new("cost");
     let path = folder.join("program");
@@ -20,7 +20,7 @@ fn memory(program: &Path) -> Memory {
     measure::memory(Launch::new(&path))
 }
 
-/// From before it is started to after its end, in the median of a round.
+/// The median time from before the start of a program until after its end, in one round.
 fn medians(programs: [&PathBuf; 2]) -> [Duration; 2] {
     let mut times = [vec![], vec![]];
     for _ in 0..1000 {
@@ -68,15 +68,15 @@ limited! {
     }
 }
 
-/// What depends on whatever else runs: scripts/test runs these one after another, when the
-/// others are done. The best of ten rounds counts.
+/// Ratios that other work on the machine would change. scripts/test runs these tests one
+/// after another when all others have ended. The best of up to ten rounds counts.
 mod timed {
     use super::*;
 
-    /// How often a ratio is measured at most.
+    /// The number of rounds in which a ratio is measured, at most.
     const ROUNDS: usize = 10;
 
-    /// The first of at most ten ratios that is not above `limit`, else the smallest.
+    /// Returns the first ratio that is not above `limit`, or else the smallest of all rounds.
     fn best(limit: f64, mut ratio: impl FnMut() -> f64) -> f64 {
         let mut smallest = f64::INFINITY;
         for _ in 0..ROUNDS {
@@ -91,7 +91,7 @@ mod timed {
     limited! {
         #[ignore = "needs scripts/test"]
         fn is_charged_no_more_than_doing_nothing() {
-            // The kernel charges in batches, which are below 1% of so many processes.
+            // The kernel charges in batches, which are less than 1% of the sum for this many processes.
             let ratio = best(1.02, || {
                 let [ours, floor] = [host(), program("noop")].map(|program| measure::charge(&program, 1000));
                 eprintln!("charged a process, in bytes: pause {ours}, no-op {floor}");

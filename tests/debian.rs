@@ -1,5 +1,5 @@
-//! The commands of README on other releases of Debian, each in a fresh root made by
-//! mmdebstrap, with Rust by the rustup of this machine.
+//! README's commands on other releases of Debian. Each runs in a fresh root filesystem made
+//! by mmdebstrap, with the rustup of this machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use harness::programs::{HOST, root, target_of};
 use harness::{Folder, run};
 
-/// Makes the folder the root of a mount namespace of its own, and runs a line there.
+/// Makes a folder the root of a new mount namespace, and runs a shell command in it.
 const ENTER: &str = r#"
 set -e
 root=$1 rustup=$2 cargo=$3 line=$4
@@ -32,7 +32,7 @@ export PATH="$cargo/bin":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 exec sh -ec "$line"
 "#;
 
-/// A release of Debian with the project in `/project`, and nothing else that was installed.
+/// A minimal release of Debian with the project in `/project`.
 struct Debian(Folder);
 
 impl Debian {
@@ -42,9 +42,9 @@ impl Debian {
         let path = folder.to_str().expect("UTF-8");
         let line = format!(". {}/scripts/common; debian_mirror", root().display());
         let mirror = run("bash", &["-c", &line]);
-        // An unpacked release of months ago has a Release file that has expired.
+        // The Release file of an old copy of the mirror may have expired.
         let source = format!("deb [check-valid-until=no] {} {suite} main", mirror.trim());
-        // mount is for the way into it.
+        // ENTER needs mount in it.
         let options = [
             "--quiet",
             "--variant=apt",
@@ -73,7 +73,7 @@ impl Debian {
         Self(folder)
     }
 
-    /// Runs a line for the shell in the project.
+    /// Runs a shell command in the folder of the project.
     fn output(&self, line: &str) -> Output {
         let home = |variable: &str, folder: &str| {
             let set = std::env::var_os(variable).map(PathBuf::from);
@@ -98,7 +98,7 @@ impl Debian {
             .expect("unshare")
     }
 
-    /// The same, which has to succeed.
+    /// The same for a command that must succeed; returns its standard output.
     #[track_caller]
     fn run(&self, line: &str) -> String {
         let output = self.output(line);
@@ -108,7 +108,7 @@ impl Debian {
         stdout
     }
 
-    /// What a new user does first.
+    /// Runs README's first command.
     #[track_caller]
     fn runs_a_pod(&self) {
         let steps = self.run("scripts/pod");
@@ -116,7 +116,7 @@ impl Debian {
     }
 }
 
-/// The digests of the manifests in an archive, which have those of configs and layers.
+/// The digests of the manifests in an archive. They cover the configs and layers as well.
 fn manifests(archive: &Path) -> Vec<String> {
     let from = format!("oci-archive:{}", archive.display());
     let index: serde_json::Value =
@@ -127,7 +127,7 @@ fn manifests(archive: &Path) -> Vec<String> {
 }
 
 limited! {
-    /// With the packer that was built here, and the compiler and the rest from there.
+    /// The packer is the one that was built here; the compiler and the rest are Debian 13's.
     #[ignore = "needs scripts/test"]
     fn debian_13_runs_a_pod_and_packs_the_same_image() {
         let debian = Debian::new("trixie");

@@ -1,4 +1,4 @@
-//! Row 4: SIGINT and SIGTERM, whatever state standard error is in; rows 11 and 12.
+//! Row 4: SIGINT and SIGTERM end pause with 0 in any state of standard error. Rows 11 and 12.
 
 use libc::{SIGINT, SIGTERM};
 
@@ -35,7 +35,7 @@ everywhere! {
         }
     }
 
-    /// Elsewhere SIGPIPE would kill it; the pipe breaks after the warning.
+    /// Outside of a PID namespace SIGPIPE would kill pause. The pipe breaks after the warning.
     fn a_pipe_that_breaks_later_does_not_kill_it(pause) {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let running = pause().stream(2, writer).start().ready();
@@ -46,8 +46,8 @@ everywhere! {
 }
 
 limited! {
-    /// No panic is reachable in pause itself; this is its handler in a program
-    /// that does nothing but panic.
+    /// No panic can be reached in pause itself, so a program that only panics runs pause's panic
+    /// handler.
     fn a_panic_ends_it_with_42() {
         let ended = Launch::new(&program("panic")).start().end();
         assert_eq!(ended, Ended { how: Ok(42), stdout: String::new(), stderr: String::new() });

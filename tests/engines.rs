@@ -1,5 +1,4 @@
-//! The image in the engines themselves, each in a cell of its own: podman, Docker
-//! and containerd, and a registry between them.
+//! The image in podman, Docker and containerd, each in a cell of its own, and in a registry.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +18,7 @@ fn archive() -> String {
     format!("{}/dist/pause.oci.tar", root().display())
 }
 
-/// The digest that an index has for a platform. An index of one image names none.
+/// The digest of the manifest for a platform, or of the only manifest without a platform.
 #[track_caller]
 fn digest_of(index: &str, arch: &str) -> String {
     let index: Value = serde_json::from_str(index).expect("JSON");
@@ -30,7 +29,7 @@ fn digest_of(index: &str, arch: &str) -> String {
     manifest["digest"].as_str().expect("a digest").to_string()
 }
 
-/// The processes in a PID namespace.
+/// The number of processes in a PID namespace.
 fn processes_in(namespace: &Path) -> usize {
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
     let links = entries.filter_map(|entry| fs::read_link(entry.path().join("ns/pid")).ok());
@@ -46,7 +45,7 @@ limited! {
         let namespace = fs::read_link(format!("/proc/{}/ns/pid", cell.init)).expect("its PID namespace");
         let (groups, name) = (cell.groups.clone(), cell.name.clone());
         assert!(!left_behind(&name).is_empty(), "its control groups");
-        // pause, dockerd, its containerd, a shim, a proxy, and pause again.
+        // The cell's pause, dockerd, its containerd, a shim, a proxy, and the container's pause.
         assert!(processes_in(&namespace) >= 6);
         drop(cell);
         assert_eq!(processes_in(&namespace), 0);
@@ -67,13 +66,13 @@ limited! {
         assert_eq!(cell.run("podman inspect --format '{{.State.ExitCode}}' infra"), "0");
         assert_eq!(cell.run("podman logs infra 2>&1"), LINE);
 
-        // Or by its configuration, for every pod.
+        // The same through containers.conf, for every pod.
         cell.run(&format!("echo 'infra_image = \"{NAME}\"' >>/etc/containers/containers.conf"));
         cell.run("podman pod create --infra-name configured");
         assert_eq!(cell.run("podman inspect --format '{{.ImageName}}' configured"), NAME);
     }
 
-    /// By Docker's own store, which reads no OCI layout.
+    /// With Docker's own image store, which reads no OCI layout.
     #[ignore = "needs scripts/test"]
     fn docker_holds_a_pod_with_it() {
         let cell = Cell::docker();
@@ -91,7 +90,7 @@ limited! {
         let cell = Cell::containerd();
         for (namespace, options) in [("k8s.io", "--all-platforms"), ("default", "")] {
             cell.run(&format!("ctr -n {namespace} images import {options} {}", archive()));
-            // In k8s.io the CRI plugin adds the digest of the config, as it does for any.
+            // In the namespace k8s.io, containerd's CRI plugin adds a name with the digest of the config.
             let names = cell.run(&format!("ctr -n {namespace} images list --quiet | grep -v ^sha256:"));
             assert_eq!(names, NAME);
         }
@@ -112,7 +111,7 @@ limited! {
         }
     }
 
-    /// As it stands, with the binaries of scripts/build, by each builder.
+    /// Builds the Containerfile as it is, with the files of scripts/build, by each builder.
     #[ignore = "needs scripts/test"]
     fn builders_take_the_containerfile() {
         let cell = Cell::docker();
@@ -158,20 +157,21 @@ limited! {
             let pulled = cell.run(&format!("podman inspect --format '{{{{.Architecture}}}} {{{{.RepoDigests}}}}' {there}"));
             assert!(pulled.starts_with(arch) && pulled.contains(&digest), "{pulled}");
         }
-        // And whoever else pulls.
+        // Another client that pulls gets the same image.
         cell.run(&format!("docker pull {there}"));
         assert_eq!(cell.run(&format!("docker run --rm {there} -v")), VERSION);
         cell.run(&format!("ctr images pull --plain-http {there} && ctr images check name=={there} | grep -q complete"));
     }
 
-    /// By the kernel's binfmt_misc. From Linux 6.7 on a user namespace has one of its own;
-    /// before, the machine has one, where an entry is made and taken out again.
+    /// The kernel's binfmt_misc runs programs for arm64 by qemu. From Linux 6.7 on a user
+    /// namespace has a binfmt_misc of its own. Before, there is one for the whole machine, in
+    /// which the test adds an entry and removes it.
     #[ignore = "needs scripts/test"]
     fn podman_runs_arm64() {
         let cell = Cell::start();
         cell.run(&format!("skopeo --override-arch arm64 copy --quiet oci-archive:{} containers-storage:{NAME}", archive()));
         let binfmt = Binfmt::new(&cell);
-        // Its network would be the business of another user namespace.
+        // The network belongs to another user namespace, so podman could not configure it.
         let run = format!("--network none --name pause --platform linux/arm64 {NAME}");
         assert_eq!(binfmt.run(&format!("podman run --rm {run} -v")), VERSION);
         binfmt.run(&format!("podman run --detach {run} && podman stop pause"));
@@ -180,16 +180,16 @@ limited! {
     }
 }
 
-/// An interpreter for arm64, with the flag that makes it work in any root.
+/// An entry of binfmt_misc for arm64, with the flag F, which makes it work in any root.
 struct Binfmt<'a> {
     cell: &'a Cell,
-    /// What enters the user namespace that has it, if it is not the machine's.
+    /// The command that enters the user namespace with this entry, if it is not the machine's.
     enter: String,
-    /// Its name, if it has to be taken out.
+    /// The name of an entry that must be removed at the end.
     entry: Option<String>,
 }
 
-/// Where the kernel has them.
+/// The folder where binfmt_misc is mounted.
 const BINFMT: &str = "/proc/sys/fs/binfmt_misc";
 
 impl<'a> Binfmt<'a> {
@@ -197,7 +197,7 @@ impl<'a> Binfmt<'a> {
     fn new(cell: &'a Cell) -> Self {
         let entry = harness::unique("aarch64");
         let emulator = qemu_user("aarch64");
-        // The ELF header of a program for arm64, as Debian's own entry has it.
+        // The ELF header of a program for arm64, as in Debian's own entry.
         let magic = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00";
         let mask =
             r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
@@ -205,7 +205,7 @@ impl<'a> Binfmt<'a> {
             "echo \":{entry}:M::{magic}:{mask}:{}:F\" >{BINFMT}/register",
             emulator.display()
         );
-        // The owner of a user namespace is in it once it knows its users.
+        // A user namespace has no owner inside until its user IDs are mapped.
         cell.run(&format!(
             "unshare --user --mount sh -ec 'echo $$ >/run/binfmt; until grep -q . /proc/$$/uid_map; do sleep 0.1; done
                 mount -t binfmt_misc none {BINFMT}; {register}; touch /run/registered; exec sleep infinity' >/run/binfmt.log 2>&1 &
@@ -256,7 +256,7 @@ impl<'a> Binfmt<'a> {
         }
     }
 
-    /// Runs a line for the shell where arm64 has the interpreter.
+    /// Runs a shell command where programs for arm64 can be run.
     #[track_caller]
     fn run(&self, line: &str) -> String {
         self.cell.run(&format!("{}sh -ec '{line}'", self.enter))

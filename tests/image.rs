@@ -1,5 +1,5 @@
-//! `scripts/image` and the archive that it leaves: what is in it, to the byte, that
-//! it is the same anywhere, and that the tools for such archives read it.
+//! `scripts/image` and its archive: the content to the byte, the same digests anywhere, and
+//! tools that read it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,14 +17,14 @@ use harness::{Folder, VERSION, refused, run};
 
 const PLATFORMS: [(&str, Arch); 2] = [("amd64", Arch::Amd64), ("arm64", Arch::ARM64)];
 
-/// What a node may pull at most for each platform, in bytes.
+/// The bytes that a node may pull for each platform, at most.
 const MOST: [(&str, u64); 2] = [("amd64", 1220), ("arm64", 1250)];
 
-/// An archive, unpacked.
+/// An archive that was unpacked.
 struct Archive(Folder);
 
 impl Archive {
-    /// The one in `dist/`.
+    /// Unpacks the archive in `dist/`.
     #[track_caller]
     fn ours() -> Self {
         Self::of(&root().join("dist/pause.oci.tar"))
@@ -41,7 +41,7 @@ impl Archive {
         serde_json::from_slice(&fs::read(self.0.join(name)).expect(name)).expect("JSON")
     }
 
-    /// The file of a blob, once its size and digest are right.
+    /// The path of a blob, after its size and digest were checked.
     #[track_caller]
     fn blob(&self, of: &Descriptor) -> PathBuf {
         let path = self.0.join("blobs/sha256").join(of.digest().digest());
@@ -53,7 +53,7 @@ impl Archive {
         path
     }
 
-    /// The descriptor of the index, which has the name.
+    /// The descriptor of the index, which carries the image name.
     fn root(&self) -> Descriptor {
         let index = ImageIndex::from_file(self.0.join("index.json")).expect("index.json");
         let [root] = index.manifests().as_slice() else {
@@ -66,7 +66,7 @@ impl Archive {
         ImageIndex::from_file(self.blob(&self.root())).expect("the index")
     }
 
-    /// For each platform the manifest's descriptor, the manifest and the config.
+    /// For each platform the descriptor of the manifest, the manifest and the config.
     fn platforms(&self) -> Vec<(Descriptor, ImageManifest, ImageConfiguration)> {
         let index = self.index();
         let read = |of: &Descriptor| {
@@ -86,7 +86,7 @@ impl Archive {
             .collect()
     }
 
-    /// The names that it has, for each of those who read it.
+    /// The image names, in each of the forms that readers expect.
     fn names(&self) -> [String; 3] {
         let root = self.root();
         let all = root.annotations().as_ref().expect("annotations");
@@ -105,13 +105,13 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// Runs `scripts/image` in a checkout.
+/// Runs `scripts/image` in a copy of the project.
 fn image(checkout: &Checkout, arguments: &[&str]) -> Output {
     let mut command = checkout.command(&["scripts/image"]);
     command.args(arguments).output().expect("scripts/image")
 }
 
-/// The same, to be successful: the archive.
+/// The same, which must succeed. Returns the archive.
 #[track_caller]
 fn made(checkout: &Checkout, arguments: &[&str]) -> PathBuf {
     let output = image(checkout, arguments);
@@ -127,7 +127,7 @@ limited! {
         let platforms = archive.platforms();
         assert_eq!(platforms.len(), PLATFORMS.len());
         for ((descriptor, manifest, config), (name, arch)) in platforms.iter().zip(PLATFORMS) {
-            // So that no reader takes a manifest for an index (CVE-2021-41190).
+            // With mediaType no client can take a manifest for an index (CVE-2021-41190).
             assert_eq!(manifest.media_type(), &Some(MediaType::ImageManifest));
             let platform = descriptor.platform().as_ref().expect("a platform");
             assert_eq!((platform.os(), platform.architecture(), platform.variant()), (&Os::Linux, &arch, &None));
@@ -136,7 +136,7 @@ limited! {
             let execution = config.config().as_ref().expect("how to run it");
             assert_eq!(execution.user().as_deref(), Some("65535:65535"));
             assert_eq!(execution.entrypoint().as_deref(), Some(["/pause".to_string()].as_slice()));
-            // containerd takes the label that pins for suspicious; none at all is best.
+            // containerd warns of a config with the label that pins an image, so there is no label.
             assert_eq!((execution.cmd(), execution.env(), execution.labels()), (&None, &None, &None));
 
             let [layer] = manifest.layers().as_slice() else { panic!("not one layer") };
@@ -154,8 +154,8 @@ limited! {
         }
     }
 
-    /// Manifest, config and layer; the index, which a node pulls as well, holds the
-    /// annotations. To the byte, `scripts/bench --check` holds it.
+    /// The sum of manifest, config and layer. A node pulls the index as well, which holds the
+    /// annotations. `scripts/bench --check` compares the exact number.
     #[ignore = "needs scripts/test"]
     fn is_a_kilobyte_for_a_platform() {
         let archive = Archive::ours();
@@ -170,8 +170,8 @@ limited! {
         let archive = Archive::ours();
         let annotations = archive.annotations();
         let found: Vec<_> = annotations.keys().map(|key| key.strip_prefix("org.opencontainers.image.").expect(key)).collect();
-        // A copy of the files without their history has no revision, and only a project that
-        // names its repository in Cargo.toml a source.
+        // A copy without the history has no revision. It has a source only if Cargo.toml names a
+        // repository.
         let (manifest, clone) = (fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml"), root().join(".git").exists());
         let known = |key: &&str| match *key {
             "revision" => clone,
@@ -186,8 +186,8 @@ limited! {
         }
     }
 
-    /// The list by which Docker loads names the same blobs. Its own store knows no
-    /// platforms: the second has a name of its own, or it would take the first's.
+    /// manifest.json, which Docker reads, names the same blobs. Docker's own image store knows no
+    /// platforms, so the other platform has a name of its own.
     #[ignore = "needs scripts/test"]
     fn names_the_same_blobs_for_docker() {
         let archive = Archive::ours();
@@ -203,7 +203,7 @@ limited! {
         assert_eq!(list[1]["RepoTags"][0], format!("{name}-arm64"));
     }
 
-    /// Another folder, umask, time zone, locale and user.
+    /// In another folder, with another umask, time zone, locale and user.
     #[ignore = "needs scripts/test"]
     fn is_the_same_elsewhere() {
         let checkout = Checkout::new("another image");
@@ -233,7 +233,7 @@ limited! {
         assert_eq!(archive.annotations()["org.opencontainers.image.source"], source);
         assert_eq!(archive.annotations()["org.opencontainers.image.created"], "2001-09-09T01:46:40Z");
         assert!(run("tar", &["--utc", "-tvf", text(&file)]).lines().all(|line| line.contains("2001-09-09 01:46")));
-        // A node that has the image of another day has this one.
+        // A commit on another day does not change the image of a platform.
         let digests = |archive: &Archive| archive.platforms().iter().map(|p| p.0.digest().to_string()).collect::<Vec<_>>();
         assert_eq!(digests(&archive), digests(&Archive::ours()));
 
@@ -249,7 +249,7 @@ limited! {
         assert_eq!(fs::read_dir(checkout.path().join("dist")).expect("dist").count(), 3);
         assert_eq!(archive.names(), Archive::of(&file).names());
 
-        // The name of an ordinary image, as it would stand in a registry.
+        // An image name as it would be in a registry.
         made(&checkout, &["--name", "registry.example/pause:v1_2-x"]);
     }
 

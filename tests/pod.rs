@@ -1,4 +1,4 @@
-//! `scripts/pod`, as a person runs it: every step, `--keep`, Ctrl-C, bad input.
+//! `scripts/pod` as a user runs it: every step, `--keep`, interruptions, bad input.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -13,14 +13,14 @@ use harness::checkout::scripts_for_all;
 use harness::programs::{HOST, dist, root};
 use harness::{Folder, refused, unique, until};
 
-/// The user that has nothing.
+/// The user ID of a user without rights (nobody).
 const NOBODY: u32 = 65534;
 
-/// A run of `scripts/pod` with a folder for temporary files of its own.
+/// A run of `scripts/pod` with its own folder for temporary files.
 struct PodRun {
     temporary: PathBuf,
     command: Command,
-    /// A copy of the scripts, if another user runs them.
+    /// The copy of the scripts that another user can read.
     _scripts: Option<Folder>,
 }
 
@@ -55,7 +55,7 @@ impl PodRun {
         self.command.output().expect("scripts/pod")
     }
 
-    /// For its standard error, beside its folder.
+    /// The file for standard error, beside the folder.
     fn log(&self) -> PathBuf {
         self.temporary.with_extension("log")
     }
@@ -64,7 +64,7 @@ impl PodRun {
         fs::read_dir(&self.temporary).expect("its folder").count()
     }
 
-    /// Nothing in its folder, and no process that names it.
+    /// Asserts that its folder is empty, and that no process refers to the folder.
     #[track_caller]
     fn left_nothing(&self) {
         let said = fs::read_to_string(self.log()).unwrap_or_default();
@@ -73,7 +73,7 @@ impl PodRun {
         });
     }
 
-    /// The PIDs of what has its folder in its command line or environment.
+    /// The PIDs of the processes that have its folder in their command line or environment.
     fn processes(&self) -> Vec<i32> {
         let name = self.temporary.to_str().expect("UTF-8").as_bytes();
         let names = |path: &Path, file| {
@@ -102,7 +102,7 @@ impl Drop for PodRun {
     }
 }
 
-/// Asserts that every step held.
+/// Asserts that every step succeeded.
 #[track_caller]
 fn held(output: &Output) {
     let stdout = String::from_utf8_lossy(&output.stdout);
@@ -126,7 +126,7 @@ fn held(output: &Output) {
     }
 }
 
-/// Runs `scripts/pod` in a cell, on the image in `dist/`.
+/// Runs `scripts/pod` in a cell with the image in `dist/`.
 fn engine(cell: &Cell, arguments: &str) -> Command {
     let mut command = cell.command("sh");
     let root = root().display();
@@ -137,7 +137,7 @@ fn engine(cell: &Cell, arguments: &str) -> Command {
     command
 }
 
-/// Nothing but what podman and Docker are born with.
+/// Asserts that the engine has only what every new podman or Docker has.
 #[track_caller]
 fn engine_left_nothing(cell: &Cell, engine: &str) {
     let networks = if engine == "podman" {
@@ -152,14 +152,14 @@ fn engine_left_nothing(cell: &Cell, engine: &str) {
     assert_eq!(cell.run(&line), networks);
 }
 
-/// All of the walk-through, with an engine that runs in `cell`.
+/// Runs all of `scripts/pod` with an engine in `cell`.
 #[track_caller]
 fn engine_runs_a_pod(cell: &Cell, name: &str) {
     let flag = format!("--engine {name}");
     held(&engine(cell, &flag).output().expect("scripts/pod"));
     engine_left_nothing(cell, name);
 
-    // The same with images of the user's own, which stay; the port is another.
+    // The same with images of the user, which must not be removed, and another port.
     let output = engine(cell, &format!("{flag} --keep --port 8081"))
         .output()
         .expect("scripts/pod");
@@ -194,8 +194,8 @@ fn engine_runs_a_pod(cell: &Cell, name: &str) {
             .stderr(Stdio::null());
         let mut child = command.spawn().expect("scripts/pod");
         line_of(2, &mut child);
-        // nsenter is its parent; all of the group, as a terminal does it.
-        // SAFETY: a process group of the test's own.
+        // nsenter is its parent. The whole process group gets the signal, as from a terminal.
+        // SAFETY: a process group that this test made.
         unsafe { libc::kill(-(child.id() as i32), signal) };
         child.wait().expect("its end");
         until("the script is gone", || {
@@ -223,7 +223,7 @@ fn engine_runs_a_pod(cell: &Cell, name: &str) {
     engine_left_nothing(cell, name);
 }
 
-/// Waits for the line of `step`, and returns it.
+/// Waits until the line of `step` is printed, and returns it.
 fn line_of(step: usize, child: &mut Child) -> String {
     let stdout = BufReader::new(child.stdout.as_mut().expect("a pipe"));
     let mut lines = stdout.lines().map_while(Result::ok);
@@ -263,8 +263,8 @@ limited! {
         pod.left_nothing();
     }
 
-    /// After each step, and before the first: by the terminal, which signals the
-    /// whole process group, and by kill, which signals the script alone.
+    /// Before the first step and after each: by a terminal, which signals the process group, and
+    /// by kill, which signals the script alone.
     #[ignore = "needs scripts/test"]
     fn an_interruption_leaves_nothing() {
         for (step, signal) in (0..=5).flat_map(|step| [(step, SIGINT), (step, SIGTERM)]) {
@@ -273,15 +273,15 @@ limited! {
             pod.command.process_group(0).stdout(Stdio::piped()).stderr(log);
             let mut child = pod.command.spawn().expect("scripts/pod");
             match step {
-                // Wherever it is once it has begun.
+                // Any time after its start.
                 0 => until("a file of its own", || (pod.files() > 0).then_some(())),
                 _ => drop(line_of(step, &mut child)),
             }
             let group = if signal == SIGINT { -1 } else { 1 };
-            // SAFETY: a process or process group of the test's own.
+            // SAFETY: a process or process group that this test made.
             unsafe { libc::kill(group * child.id() as i32, signal) };
             let status = child.wait().expect("its end");
-            // 128 + signal, or 1 where it saw its pod go first.
+            // 128 + signal; or 1 if the script noticed first that its pod had ended.
             let said = fs::read_to_string(pod.log()).expect("the log");
             assert!(!status.success(), "step {step}, signal {signal}: {said}");
             pod.left_nothing();
@@ -298,8 +298,8 @@ limited! {
         pod.left_nothing();
     }
 
-    /// The line is the command that mends it, or where there is no apt-get the commands that
-    /// are missing, all of them.
+    /// The line has the command that installs what is missing. Without apt-get it names all
+    /// missing commands.
     #[ignore = "needs scripts/test"]
     fn names_what_is_missing() {
         for (hidden, text) in [
@@ -308,7 +308,7 @@ limited! {
         ] {
             let pod = PodRun::new("missing", NOBODY);
             let commands = Folder::for_all("commands");
-            // Every command but the hidden ones, and none of root's own.
+            // All commands but the hidden ones, from the folders of ordinary users.
             for folder in ["/usr/bin", "/usr/sbin"] {
                 for entry in fs::read_dir(folder).expect("commands").flatten() {
                     let name = entry.file_name();
@@ -333,7 +333,7 @@ limited! {
         }
     }
 
-    /// The limit of a user namespace around it stands for that of the machine.
+    /// A limit in an outer user namespace takes the place of the machine's setting.
     #[ignore = "needs scripts/test"]
     fn says_when_user_namespaces_are_forbidden() {
         let pod = PodRun::new("forbidden", NOBODY);

@@ -1,11 +1,11 @@
-//! README shows what is really used.
+//! README quotes files of the project word for word.
 
 use std::fs;
 
 use harness::programs::root;
 
 limited! {
-    /// Word for word, as `scripts/e2e` gives them to the runtimes.
+    /// The configuration that `scripts/e2e` gives to the runtimes.
     fn it_has_the_lines_that_scripts_e2e_uses() {
         let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
         for file in ["containerd-1.toml", "containerd-2.toml", "crio.conf"] {
@@ -14,7 +14,7 @@ limited! {
         }
     }
 
-    /// Word for word, as `src/main.rs` has it.
+    /// The contract in `src/main.rs`.
     fn it_has_the_contract() {
         let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
         let source = fs::read_to_string(root().join("src/main.rs")).expect("src/main.rs");
@@ -23,7 +23,7 @@ limited! {
         assert!(table.lines().count() > 12 && readme.contains(&table), "README has not:\n{table}");
     }
 
-    /// A name with another version would be no image at all.
+    /// An image name with another version would not be found.
     fn its_image_has_this_version() {
         let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
         let names = readme.split("localhost/pause:").skip(1);

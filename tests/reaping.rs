@@ -1,4 +1,4 @@
-//! Row 6: children and orphans leave the process table without waking pause.
+//! Row 6: children and orphans that end leave no zombie, and pause is not woken.
 
 use crate::signals::freeze;
 use harness::cgroup::Cgroup;
@@ -13,7 +13,7 @@ everywhere! {
         running.childless();
     }
 
-    /// All are there before the first of them ends.
+    /// All orphans exist before the first of them ends.
     fn reaps_200_orphans_at_once(pause) {
         let running = pause().init().start().ready();
         running.inside(|| {
@@ -23,7 +23,7 @@ everywhere! {
         let orphans = running.child_pids();
         assert_eq!(orphans.len(), 200);
         for pid in orphans {
-            // SAFETY: a child of pause's that does nothing but sleep.
+            // SAFETY: a child of pause that only sleeps.
             unsafe { libc::kill(pid, libc::SIGTERM) };
         }
         running.childless();
@@ -38,7 +38,7 @@ everywhere! {
         running.childless();
     }
 
-    /// The orphan's own child becomes an orphan in its turn.
+    /// The child of an orphan becomes an orphan when its parent ends.
     fn reaps_grandchildren(pause) {
         let running = pause().init().start().ready();
         running.inside(|| {
@@ -48,7 +48,7 @@ everywhere! {
         running.childless();
     }
 
-    /// They are zombies of their parent's when it ends.
+    /// The children are zombies of another parent when that parent ends.
     fn reaps_orphans_that_arrive_dead(pause) {
         let running = pause().init().start().ready();
         running.inside(|| {
@@ -81,12 +81,12 @@ limited! {
         assert_eq!(running.settle(), before);
     }
 
-    /// The negative control: what waits for its children does leave zombies, and
-    /// these tests see them.
+    /// The control: a program that does not ignore SIGCHLD leaves zombies, and these tests see
+    /// them.
     fn a_stopped_parent_with_a_handler_leaves_zombies() {
         let shell = std::path::Path::new("/bin/sh");
         let launch = Launch::new(shell);
-        // A shell that has something left to do does not exec it.
+        // A shell replaces itself by its last command, so one more command keeps it alive.
         let script = "trap : CHLD; while :; do read x; done; :";
         let running = launch.argv(&["sh", "-c", script]).before(endless_input).init().start();
         running.await_call(&[libc::SYS_read]);
@@ -113,7 +113,7 @@ limited! {
     fn leaves_no_zombie_with_the_least_cpu_there_is() {
         let group = Cgroup::new("cpu"); // removed after what is in it
         let running = pause().init().start().ready();
-        // 1 ms in 1 s, in microseconds: the kernel's limits for both.
+        // 1 ms of CPU time in each second, in microseconds: the smallest quota that the kernel takes.
         match group.unified {
             true => group.set("cpu.max", "1000 1000000"),
             false => {
@@ -129,12 +129,13 @@ limited! {
     }
 }
 
-// What runs inside the namespace: forks of the test, so system calls only.
+// The functions below run in forks of the test inside of the namespace, so they make system
+// calls only.
 
-/// Leaves a child that is a zombie.
+/// Makes a child that ends and stays a zombie.
 fn zombie() {
     if leave_zombie().is_err() {
-        // SAFETY: the test sees the status.
+        // SAFETY: system calls only. The test sees the exit status.
         unsafe { libc::_exit(1) }
     }
 }
@@ -145,6 +146,6 @@ fn kill_self() {
 }
 
 fn sleep() {
-    // SAFETY: a system call; a signal ends the process.
+    // SAFETY: system calls only. A signal ends the process.
     unsafe { libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0) };
 }

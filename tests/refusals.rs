@@ -1,4 +1,4 @@
-//! Rows 10 and 11, and the rest of what a seccomp filter can refuse.
+//! Rows 10 and 11, and every other system call that a seccomp filter can refuse.
 
 use libc::{EINVAL, SIGCHLD, SIGINT, SIGTERM};
 use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
@@ -6,12 +6,12 @@ use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompConditio
 use harness::launch::{DEAF, Deaf, Launch, checked};
 use harness::programs::{SYS_SLEEP, pause};
 
-/// pause as PID 1, with `call` refused.
+/// A launch of pause as PID 1 with one system call refused.
 fn without(call: i64) -> Launch {
     pause().init().without(call)
 }
 
-/// Asserts that it pauses nonetheless, and what it writes from start to SIGTERM.
+/// Asserts that pause still pauses, and what it writes until SIGTERM ends it.
 #[track_caller]
 fn pauses(launch: Launch, stderr: &str) {
     let running = launch.start().ready();
@@ -20,14 +20,14 @@ fn pauses(launch: Launch, stderr: &str) {
     assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), stderr));
 }
 
-/// A way in which `ppoll` fails.
+/// A way to make `ppoll` fail.
 type Blind = fn(Launch) -> Launch;
 
-/// Each way in which `ppoll` fails with each stream: the ordinary pipe, where a line would
-/// be seen, and those that take nothing.
+/// Each way to make `ppoll` fail, with each standard error: an ordinary pipe, where a line
+/// would be seen, and the streams that take nothing.
 fn blind_and_deaf() -> impl Iterator<Item = (Blind, Deaf)> {
     let refused: Blind = |launch| launch.without(libc::SYS_ppoll);
-    // poll(2): EINVAL, as one descriptor is more than the limit.
+    // poll(2): EINVAL if there are more descriptors than RLIMIT_NOFILE.
     let limited: Blind = |launch| launch.before(no_descriptors);
     let ordinary: Deaf = |launch, _| launch;
     let deaf = move || DEAF.into_iter().chain([ordinary]);
@@ -36,13 +36,13 @@ fn blind_and_deaf() -> impl Iterator<Item = (Blind, Deaf)> {
         .flat_map(move |blind| deaf().map(move |deaf| (blind, deaf)))
 }
 
-/// Sets RLIMIT_NOFILE to 0. What is open stays open.
+/// Sets RLIMIT_NOFILE to 0 in the child. Open descriptors stay open.
 fn no_descriptors() -> std::io::Result<()> {
     let none = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: a limit that lives.
+    // SAFETY: a system call on a struct that lives.
     checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) })
 }
 
@@ -85,7 +85,7 @@ limited! {
         pauses(without(libc::SYS_rt_sigprocmask), TERMINATED);
     }
 
-    /// An error is not 1: it cannot know.
+    /// With an error in place of a PID pause cannot know whether it is PID 1.
     fn pauses_without_getpid() {
         let warning = "Warning: pause should be the first process\n";
         pauses(without(libc::SYS_getpid), &format!("{warning}{TERMINATED}"));
@@ -100,8 +100,8 @@ limited! {
         pauses(without(libc::SYS_ppoll), "");
     }
 
-    // Rows 1, 3, 4 and 11 where the kernel cannot say whether there is room and a reader:
-    // nothing is written, to whatever stream, and nothing waits for a reader.
+    // Rows 1, 3, 4 and 11 where `ppoll` fails: pause writes nothing to any stream, and never
+    // waits for a reader.
 
     fn prints_no_version_blindly() {
         for (blind, deaf) in blind_and_deaf() {

@@ -1,4 +1,4 @@
-//! `scripts/release`: what lies beside the image, and that it is true.
+//! `scripts/release`: the files beside the image, and whether their content is true.
 
 use std::fs;
 use std::process::Output;
@@ -10,11 +10,11 @@ use harness::checkout::Checkout;
 use harness::programs::{dist, root};
 use harness::refused;
 
-/// Runs a line for the shell in the checkout, where it has to succeed.
+/// Runs a shell command in the copy of the project, which must succeed.
 #[track_caller]
 fn run(checkout: &Checkout, line: &str) -> String {
     let mut command = checkout.command(&["sh", "-ec", line]);
-    // Not by the user's settings, which may want a signature.
+    // Without the user's git settings, which may demand signed commits.
     let output = command
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .output()
@@ -36,7 +36,7 @@ limited! {
     #[ignore = "needs scripts/test"]
     fn says_of_what_and_by_what_it_was_made() {
         let checkout = Checkout::new("release");
-        // A commit of what may not be one yet.
+        // A commit, as the files of the project may have changes that are not committed.
         run(&checkout, "git init --quiet && git add --all && git -c user.name=t -c user.email=t@t.example commit --quiet --allow-empty -m t");
         let output = release(&checkout);
         assert!(output.status.success(), "{output:?}");
@@ -48,7 +48,7 @@ limited! {
         }
         assert_eq!(sums.lines().count(), 5 + 6, "and no other: {sums}");
 
-        // Read by a library for it, and true to the files and to Cargo.lock.
+        // A library for SPDX reads it, and it agrees with the files and with Cargo.lock.
         let text = fs::read_to_string(checkout.path().join("dist/pause.spdx.json")).expect("the SBOM");
         let sbom: SPDX = serde_json::from_str(&text).expect("SPDX 2.3");
         let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock").parse().expect("TOML");
@@ -90,13 +90,13 @@ limited! {
         assert_eq!(definition["resolvedDependencies"].as_array().map(Vec::len), Some(4));
         assert_eq!(statement["predicate"]["runDetails"]["builder"]["version"]["rustc"], run(&checkout, "rustc --version"));
 
-        // The same again, later and from another folder's point of view.
+        // A second run at another time gives the same files.
         let before = run(&checkout, "cat dist/SHA256SUMS");
         assert!(release(&checkout).status.success());
         assert_eq!(run(&checkout, "cat dist/SHA256SUMS"), before);
         assert_eq!(fs::read(checkout.path().join("dist/pause-linux-amd64")).expect("new"), fs::read(dist("amd64")).expect("old"));
 
-        // A change that is not committed has no revision to name.
+        // With uncommitted changes there is no revision that the provenance could name.
         run(&checkout, "echo >>README.md");
         refused(&release(&checkout), "commit or stash what was changed");
         assert_eq!(run(&checkout, "cat dist/SHA256SUMS"), before);

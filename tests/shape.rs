@@ -1,5 +1,5 @@
-//! The shape of the files in `dist/`: what stands in their headers, and that
-//! ordinary tools read them. `scripts/bench --check` holds their sizes.
+//! The ELF headers of the files in `dist/`, and ordinary tools that read these files.
+//! `scripts/bench --check` compares their sizes.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_GNU_STACK, PT_LOAD};
 use harness::Folder;
 use harness::programs::{dist, qemu_user};
 
-/// Checks a file: one segment, aligned to `alignment`, and no executable stack.
+/// Checks a file: one segment with this alignment, and a stack that is not executable.
 fn has_the_shape(architecture: &str, machine: u16, alignment: u64) {
     let bytes = fs::read(dist(architecture)).expect("the file");
     let elf = Elf::parse(&bytes).expect("an ELF file");
@@ -27,7 +27,7 @@ fn has_the_shape(architecture: &str, machine: u16, alignment: u64) {
     assert_eq!(elf.interpreter, None);
     assert!(elf.dynamic.is_none());
 
-    // No header lies within another.
+    // The headers do not overlap.
     let headers = elf.header.e_phoff + 2 * u64::from(elf.header.e_phentsize);
     assert!(elf.header.e_phoff >= u64::from(elf.header.e_ehsize));
     assert!(
@@ -46,7 +46,7 @@ fn has_the_shape(architecture: &str, machine: u16, alignment: u64) {
     assert_eq!((stack.p_filesz, stack.p_memsz), (0, 0));
 }
 
-/// Runs a tool; it must succeed, and have nothing to remark.
+/// Runs a tool, which must succeed and print no warning.
 #[track_caller]
 fn reads(tool: &str, arguments: &[&str], path: &Path) -> String {
     let output = Command::new(tool).args(arguments).arg(path).output();
@@ -67,13 +67,13 @@ limited! {
         has_the_shape("amd64", EM_X86_64, 4096);
     }
 
-    /// 64 KiB, so that kernels with pages of 4, 16 and 64 KiB load it.
+    /// 64 KiB, so that a kernel with pages of 4, 16 or 64 KiB can load the file.
     #[ignore = "needs scripts/test"]
     fn arm64_is_one_segment() {
         has_the_shape("arm64", EM_AARCH64, 65536);
     }
 
-    /// GNU strip refuses whatever has no sections; LLVM's does not.
+    /// GNU strip refuses a file without sections; llvm-strip accepts it.
     #[ignore = "needs scripts/test"]
     fn ordinary_tools_read_it() {
         for (architecture, name) in [("amd64", "x86-64"), ("arm64", "aarch64")] {
@@ -89,7 +89,7 @@ limited! {
         }
     }
 
-    /// x86-64-v1 and armv8.0-a, as emulators of such processors know them.
+    /// The oldest processors: x86-64-v1 and ARMv8.0-A, as qemu emulates them.
     #[ignore = "needs scripts/test"]
     fn the_oldest_processors_run_it() {
         for (emulator, processor, architecture) in [

@@ -1,4 +1,4 @@
-//! Rows 8 and 9: every signal there is; stops, tracers and the freezer.
+//! Rows 8 and 9: every signal; stopping, tracing and freezing pause.
 
 use libc::{
     SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG,
@@ -15,7 +15,7 @@ use harness::until;
 
 const LAST: i32 = 64;
 
-/// Asserts that it still pauses, and that SIGTERM still ends it.
+/// Asserts that pause still pauses, and that SIGTERM still ends it.
 #[track_caller]
 fn pauses(running: Running) {
     let running = running.ready();
@@ -51,8 +51,8 @@ everywhere! {
 }
 
 limited! {
-    /// signal(7), and sig_task_ignored in the kernel: an init without a handler
-    /// for it gets no signal but SIGKILL and SIGSTOP from an outer namespace.
+    /// signal(7) and the kernel's sig_task_ignored: PID 1 of a namespace gets only signals that
+    /// it handles, and SIGKILL and SIGSTOP from an outer namespace.
     fn every_signal_from_outside_as_the_first_process() {
         for signal in 1..=LAST {
             let running = init();
@@ -70,11 +70,11 @@ limited! {
         }
     }
 
-    /// From within, not even those two.
+    /// From inside the namespace not even SIGKILL and SIGSTOP.
     fn every_signal_from_inside_as_the_first_process() {
         for signal in 1..=LAST {
             let running = init();
-            // SAFETY: a system call; the C library hides two signals of its own.
+            // SAFETY: a system call. The C library refuses two signals that it uses itself.
             running.inside_to_the_end(move || unsafe { libc::syscall(libc::SYS_kill, 1, signal) as i32 });
             match signal {
                 SIGINT | SIGTERM => assert_eq!(running.end().how, Ok(0), "signal {signal}"),
@@ -83,7 +83,7 @@ limited! {
         }
     }
 
-    /// The default dispositions of signal(7).
+    /// Outside of a PID namespace the default actions of signal(7) apply.
     fn every_signal_elsewhere() {
         for signal in 1..=LAST {
             let running = pause().start().ready();
@@ -101,7 +101,7 @@ limited! {
         }
     }
 
-    /// An ignored signal does not even wake it.
+    /// An ignored signal does not wake pause.
     fn no_signal_without_a_handler_wakes_it() {
         let running = init();
         let before = running.settle();
@@ -137,7 +137,7 @@ limited! {
     }
 }
 
-/// Freezes or thaws what is in `group`, and waits until it is.
+/// Freezes or thaws the processes of `group`, and waits until this is done.
 #[track_caller]
 pub fn freeze(group: &Cgroup, frozen: bool) {
     let (file, states, event) = match group.unified {

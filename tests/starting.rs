@@ -1,4 +1,4 @@
-//! Rows 3, 5 and 7: what pause makes of the state it is started in.
+//! Rows 3, 5 and 7: signal mask, dispositions, pending signals and children at the start.
 
 use libc::{SIGCHLD, SIGINT, SIGTERM};
 
@@ -54,7 +54,7 @@ everywhere! {
         }
     }
 
-    /// The first handler lets no other in.
+    /// While one handler runs, the other signal is blocked.
     fn two_pending_signals_make_one_line(pause) {
         let launch = pause().init().before(block_all_signals);
         let ended = launch.before(pending(SIGTERM)).before(pending(SIGINT)).start().end();
@@ -82,28 +82,27 @@ everywhere! {
         assert_eq!(launch.start().ready().children(), (0, 0));
     }
 
-    /// The child is there before and after: `wait4` must not wait for it.
+    /// The child lives before and after: `wait4` must not wait for its end.
     fn sleeps_beside_a_child_from_before_the_start(pause) {
         let running = pause().before(leave_zombie).before(leave_sleeper).start().ready();
         assert_eq!(running.children(), (1, 0));
     }
 }
 
-/// Makes `signal` pending in the child, where it is blocked.
+/// Makes `signal` pending in the child process, where it is blocked.
 fn pending(signal: i32) -> impl Fn() -> std::io::Result<()> {
     // SAFETY: a system call.
     move || checked(unsafe { libc::kill(libc::getpid(), signal) })
 }
 
-/// Leaves a child of the program behind that lives for as long as the program.
+/// Makes a child that lives as long as the program does.
 fn leave_sleeper() -> std::io::Result<()> {
     // SAFETY: system calls only.
     unsafe {
         let pid = fork();
         if pid == 0 {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            // The pipe by which the starter is told of errors is closed by
-            // execve; here there is none.
+            // execve closes the pipe that reports errors to the test; this process makes no execve.
             libc::close_range(3, u32::MAX, 0);
             libc::pause();
         }

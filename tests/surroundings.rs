@@ -1,4 +1,4 @@
-//! What pause does not need: files, privileges, limits, descriptors.
+//! pause needs no files, no privileges, no limits and no open descriptors.
 
 use std::ffi::CString;
 use std::fs;
@@ -12,7 +12,7 @@ use harness::measure::orphans;
 use harness::programs::{host, pause};
 use harness::{Folder, VERSION};
 
-/// Asserts that it pauses, reaps and ends as anywhere, and what it writes.
+/// Asserts that pause pauses, reaps and ends as usual, and what it writes.
 #[track_caller]
 fn pauses(launch: Launch, stderr: &str) {
     let running = launch.init().start().ready();
@@ -28,7 +28,7 @@ const TERMINATED: &str = "Shutting down, got signal: Terminated\n";
 limited! {
     fn needs_no_descriptor() {
         let rest = || {
-            // SAFETY: a system call; execve is yet to report its errors.
+            // SAFETY: a system call. The descriptor by which execve reports its error stays open.
             checked(unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) })
         };
         let launch = (0..3).fold(pause().before(rest), |launch, fd| launch.before(close(fd)));
@@ -39,9 +39,8 @@ limited! {
 
     /// Without RLIMIT_NOFILE `ppoll` fails with EINVAL, so nothing is written.
     ///
-    /// All but three: without RLIMIT_AS the kernel starts no program, without
-    /// RLIMIT_STACK it delivers no signal, and without RLIMIT_CPU it kills whatever
-    /// runs at the next tick of its clock.
+    /// All limits but three. With RLIMIT_AS 0 the kernel starts no program, with RLIMIT_STACK 0 it
+    /// delivers no signal, and with RLIMIT_CPU 0 it kills a process at the next clock tick.
     fn needs_no_resources() {
         pauses(pause().before(no_more_than_nothing), "");
         let ended = pause().argument("-v").before(no_more_than_nothing).start().end();
@@ -60,7 +59,7 @@ limited! {
         pauses(pause().before(|| nobody(65535)), TERMINATED);
     }
 
-    /// `kubeadm upgrade` does so.
+    /// `kubeadm upgrade` starts its health-check Job so.
     #[ignore = "needs scripts/test"]
     fn prints_its_version_as_any_user() {
         let ended = pause().argument("-v").before(|| nobody(999)).init().start().end();
@@ -69,7 +68,7 @@ limited! {
     }
 }
 
-/// Takes the child's resources away, soft and hard limit.
+/// Sets the soft and hard limits of the child to 0.
 fn no_more_than_nothing() -> std::io::Result<()> {
     let none = libc::rlimit {
         rlim_cur: 0,
@@ -79,16 +78,16 @@ fn no_more_than_nothing() -> std::io::Result<()> {
         .filter(|resource| {
             ![libc::RLIMIT_AS, libc::RLIMIT_CPU, libc::RLIMIT_STACK].contains(resource)
         })
-        // SAFETY: a limit that lives.
+        // SAFETY: a system call on a struct that lives.
         .try_for_each(|resource| checked(unsafe { libc::setrlimit(resource, &none) }))
 }
 
-/// Makes `path`, read-only, the root of a mount namespace of the child's own.
+/// Makes `path`, read-only, the root of a new mount namespace of the child.
 fn read_only_root(path: &Path) -> impl Fn() -> std::io::Result<()> + use<> {
     let path = CString::new(path.to_str().expect("UTF-8")).expect("no NUL");
     move || {
         let (path, none) = (path.as_ptr(), null());
-        // SAFETY: strings that live.
+        // SAFETY: system calls on strings that live.
         unsafe {
             checked(libc::unshare(libc::CLONE_NEWNS))?;
             let private = libc::MS_REC | libc::MS_PRIVATE;
@@ -102,10 +101,10 @@ fn read_only_root(path: &Path) -> impl Fn() -> std::io::Result<()> + use<> {
     }
 }
 
-/// Becomes a user without a name, a group or a capability.
+/// Makes the child run as a user without a name, a group or a capability.
 fn nobody(id: u32) -> std::io::Result<()> {
-    // SAFETY: system calls only; leaving uid 0 drops the capabilities. The C
-    // library would do so for the threads of the test, too.
+    // SAFETY: system calls only. Leaving uid 0 drops the capabilities. The functions of the C
+    // library would change the other threads of the test as well.
     unsafe {
         checked(libc::syscall(libc::SYS_setgroups, 0, null::<u32>()))?;
         checked(libc::syscall(libc::SYS_setresgid, id, id, id))?;

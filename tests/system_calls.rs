@@ -1,4 +1,4 @@
-//! The exact system calls of a whole life, and that it needs no other.
+//! The exact system calls of pause from start to end, and that it needs no others.
 
 use libc::{
     SIGINT, SIGTERM, SYS_exit_group, SYS_getpid, SYS_ppoll, SYS_rt_sigaction, SYS_rt_sigprocmask,
@@ -10,7 +10,7 @@ use harness::measure::{orphans, system_calls};
 use harness::programs::{SYS_SLEEP, pause};
 use harness::running::Ended;
 
-/// From the start to the sleep, without a child and as PID 1.
+/// From the start until it sleeps, as PID 1 without a child.
 const START: [i64; 7] = [
     SYS_rt_sigaction,
     SYS_rt_sigaction,
@@ -20,12 +20,12 @@ const START: [i64; 7] = [
     SYS_getpid,
     SYS_SLEEP,
 ];
-/// The number of the last of them.
+/// The position of the last of them, counted from 1.
 const ASLEEP: usize = START.len();
-/// What the handler adds.
+/// The calls of the signal handler.
 const END: [i64; 3] = [SYS_ppoll, SYS_write, SYS_exit_group];
 
-/// The system calls from the start to the end.
+/// All system calls from start to end.
 #[track_caller]
 fn calls(launch: Launch, signals: &[(usize, i32)]) -> Vec<i64> {
     system_calls(launch, signals, true)
@@ -41,13 +41,13 @@ limited! {
         assert_eq!(calls(launch, &[]), [SYS_ppoll, SYS_write, SYS_exit_group]);
     }
 
-    /// It comes while the line of the first is being written.
+    /// The second signal arrives while the handler of the first writes its line.
     fn a_second_signal_makes_no_second_line() {
         let signals = [(ASLEEP, SIGTERM), (ASLEEP + 2, SIGINT)];
         assert_eq!(calls(pause().init(), &signals), [&START[..], &END].concat());
     }
 
-    /// Not twice, which would be the beginning of a busy loop.
+    /// A second call would be the beginning of a busy loop.
     fn tries_once_to_sleep_when_it_may_not() {
         assert_eq!(calls(pause().init().without(SYS_SLEEP), &[]), [&START[..], &END].concat());
     }
@@ -61,7 +61,7 @@ limited! {
         assert_eq!(running.end(), Ended { how: Ok(0), stdout: String::new(), stderr });
     }
 
-    /// The negative control: the filter of the test above does kill.
+    /// The control: the filter of the test above does kill.
     fn one_system_call_less_kills_it() {
         let calls = [&START[..], &END[..2]].concat();
         let running = pause().init().only(&calls).start().ready();

@@ -1,12 +1,12 @@
-//! The contract of `/pause`, row by row, and the shape of the file. What a
-//! module holds is said on its first line; a test's name is the behaviour.
+//! Tests of the contract of `/pause`, row by row, and of the shape of the file. The first
+//! line of a module says what it tests; the name of a test says what must happen.
 //!
-//! `cargo test` runs what needs no preparation, on the binary that cargo built.
-//! `scripts/test` prepares the machine and runs all of it, the ignored tests
-//! included, on the files in `dist/`.
+//! `cargo test` runs the tests that need no preparation, on the binary that cargo built.
+//! `scripts/test` prepares the machine and runs all tests, also those that are marked as
+//! ignored, on the files in `dist/`.
 
-/// Tests that are given up after fifteen minutes. Each takes a small part of that, and
-/// `harness::LIMIT` names the state that did not come long before.
+/// Declares tests that fail after fifteen minutes. Each takes much less: a state that does not
+/// come fails at `harness::LIMIT`, with a message that names it.
 macro_rules! limited {
     ($($(#[$attribute:meta])* fn $name:ident() $body:block)*) => { $(
         #[test]
@@ -16,7 +16,7 @@ macro_rules! limited {
     )* };
 }
 
-/// Tests for every form in which pause runs here: on this machine, and for arm64 under
+/// Declares tests for every form of pause that can run here: this machine's, and arm64 under
 /// qemu-user.
 macro_rules! everywhere {
     ($($(#[$doc:meta])* fn $name:ident($pause:ident) $body:block)*) => {

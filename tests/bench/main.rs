@@ -1,8 +1,8 @@
-//! What `scripts/bench` runs: measures pause beside other programs, in one run on
-//! this machine, or compares it with what is written down in `tests/size.toml`.
+//! What `scripts/bench` runs: measures pause and other programs in one run on this machine,
+//! or compares pause with the numbers in `tests/size.toml`.
 //!
-//! Whatever can be counted is, and is the same each time; times have a median, the
-//! quartles around it, and their ratio to that of pause.
+//! What can be counted is counted, and is the same in each run. Times are given as a median
+//! with quartiles, and as a ratio to the time of pause.
 
 mod map;
 mod picture;
@@ -25,21 +25,22 @@ use harness::until_at_most;
 use subjects::Subject;
 use times::Times;
 
-/// The processes of which the mean charge is taken: the batches are below 1% of so many.
+/// The number of processes over which the charged memory is averaged. The kernel charges in
+/// batches, which are less than 1% of the sum for this many.
 const CHARGED: u64 = 1000;
 
-/// One measurement.
+/// One measured value.
 #[derive(Clone, Copy, PartialEq)]
 enum Value {
-    /// The same each time.
+    /// A count that is the same in each run.
     Exact(u64),
-    /// Nearly: allocated in batches, or by a clock that ticks.
+    /// A count that varies a little: memory charged in batches, or CPU time in clock ticks.
     About(u64),
-    /// In nanoseconds.
+    /// A time in nanoseconds.
     Time(Times),
 }
 
-/// What was measured of every subject, or of none where it has no such thing.
+/// A row of the table: a value for each subject that has one.
 struct Row {
     name: &'static str,
     unit: &'static str,
@@ -47,7 +48,7 @@ struct Row {
 }
 
 impl Value {
-    /// What differs from run to run, in units of `unit`, unless there is none of it.
+    /// For values that vary between runs, the unit in which they vary.
     fn approximate(n: u64, unit: u64) -> Self {
         match n {
             0 => Self::Exact(0),
@@ -62,7 +63,7 @@ impl Value {
         }
     }
 
-    /// As it stands in the table, beside that of pause.
+    /// The text in the table, with the ratio to pause.
     fn text(self, ours: Option<Self>) -> String {
         let ratio = |ours: Self| format!("{:.2}x", self.number() / ours.number());
         match self {
@@ -91,7 +92,7 @@ fn thousands(n: u64) -> String {
     text
 }
 
-/// Says what is being measured: a line that the next replaces.
+/// Shows what is being measured. The next call replaces the line.
 fn progress(what: &str) {
     let mut stderr = std::io::stderr();
     let (before, after) = if stderr.is_terminal() {
@@ -103,7 +104,7 @@ fn progress(what: &str) {
     let _ = stderr.flush();
 }
 
-/// What a storm of orphans costs: wake-ups, nanoseconds of CPU, zombies left.
+/// What many orphans cost their new parent: wake-ups, CPU time in nanoseconds, zombies left.
 fn storm(launch: Launch, count: usize, stopped: bool) -> (u64, u64, u64) {
     let running = launch.init().start().settled();
     if stopped {
@@ -112,7 +113,7 @@ fn storm(launch: Launch, count: usize, stopped: bool) -> (u64, u64, u64) {
     }
     let before = running.cost();
     orphans(&running, count);
-    // The last ones are perhaps still ending; a handler may be behind.
+    // The last orphans may still be ending, and a handler may not have run yet.
     let mut zombies = usize::MAX;
     until_at_most(*harness::LIMIT * 6, "the storm is over", || {
         std::thread::sleep(measure::QUIET * 2);
@@ -127,7 +128,7 @@ fn storm(launch: Launch, count: usize, stopped: bool) -> (u64, u64, u64) {
     )
 }
 
-/// Everything that is the same each time, for one subject.
+/// Measures everything that is the same in each run, for one subject.
 struct Counts {
     memory: measure::Memory,
     calls: u64,
@@ -146,7 +147,7 @@ impl Counts {
     }
 }
 
-/// Measures every row of the table.
+/// Measures all rows of the table.
 fn measure_all(subjects: &[Subject]) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut row = |name, unit, values: Vec<Option<Value>>| rows.push(Row { name, unit, values });
@@ -228,7 +229,7 @@ fn measure_all(subjects: &[Subject]) -> Vec<Row> {
         "memory cgroup, a process",
         "bytes",
         each(&|s| {
-            // The others have a child, or refuse to be anything but PID 1.
+            // The other programs start a child, or refuse to run unless they are PID 1.
             s.alone
                 .then(|| Value::About(measure::charge(s.path().expect("a program"), CHARGED)))
         }),
@@ -286,7 +287,7 @@ fn table(subjects: &[Subject], rows: &[Row]) -> Table {
     table
 }
 
-/// The rows that `tests/size.toml` has, as they are now: table, key, number.
+/// The rows of `tests/size.toml` with today's numbers: table, key, number.
 fn exact() -> Vec<(&'static str, String, u64)> {
     let subject = Subject::ours();
     let counts = Counts::of(&subject);
@@ -313,10 +314,10 @@ fn exact() -> Vec<(&'static str, String, u64)> {
     rows
 }
 
-/// Says for each row what was written down, what is, and the difference; writes it
-/// down if `bless` is set. Returns whether they are the same.
+/// Prints for each row the recorded number, the number of today and the difference. With
+/// `bless` it records the numbers of today. Returns whether all were equal.
 fn check(bless: bool) -> bool {
-    // PAUSE_SIZES is for the tests of this.
+    // The tests of this function set PAUSE_SIZES to another file.
     let path =
         std::env::var_os("PAUSE_SIZES").map_or(root().join("tests/size.toml"), PathBuf::from);
     let text = fs::read_to_string(&path).expect("tests/size.toml");
@@ -344,7 +345,7 @@ fn check(bless: bool) -> bool {
     same
 }
 
-/// What github-action-benchmark reads as `customSmallerIsBetter`.
+/// The format that github-action-benchmark calls `customSmallerIsBetter`.
 fn json(rows: &[Row]) -> Json {
     let entry = |row: &Row| {
         let value = row.values[0]?;
@@ -360,7 +361,7 @@ fn json(rows: &[Row]) -> Json {
     rows.iter().filter_map(entry).collect()
 }
 
-/// What Bencher reads as its metric format; its latencies are in nanoseconds.
+/// The Bencher Metric Format. Its unit for latencies is the nanosecond.
 fn bmf(rows: &[Row]) -> Json {
     let mut all = serde_json::Map::new();
     for row in rows {
@@ -383,7 +384,7 @@ fn bmf(rows: &[Row]) -> Json {
     all.into()
 }
 
-/// In the unit of the row.
+/// The number in the unit of its row.
 fn scaled(value: Value) -> f64 {
     match value {
         Value::Time(times) => times.median as f64 / 1e3,
@@ -391,7 +392,7 @@ fn scaled(value: Value) -> f64 {
     }
 }
 
-/// Writes the results of one run to a folder, in every form that there is.
+/// Writes the results of one run to a folder in all formats.
 fn write_all(folder: &Path, subjects: &[Subject], rows: &[Row]) {
     let svg = folder.join("comparison.svg");
     picture::comparison(svg.to_str().expect("UTF-8"), subjects, rows);
@@ -405,7 +406,7 @@ fn write_all(folder: &Path, subjects: &[Subject], rows: &[Row]) {
     }
 }
 
-/// Ends with one line that says what is wrong.
+/// Prints one line that says what is wrong, and exits with 1.
 fn fail(what: &str) -> ! {
     let _ = fs::remove_dir_all(subjects::folder());
     eprintln!("scripts/bench: {what}");

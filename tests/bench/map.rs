@@ -1,5 +1,5 @@
-//! The file as a map: what each range of its bytes is, and why it is there, read
-//! from the binaries that `scripts/build` made.
+//! The byte map: what each range of bytes in the files of `scripts/build` is, and why it is
+//! needed.
 
 use std::fs;
 
@@ -10,8 +10,8 @@ use rustc_demangle::demangle;
 
 use harness::programs::{dist, root, target_of};
 
-/// Names as the map has them, and the reason for each; in the order of the file. A
-/// name that is not here has no reason to be in it.
+/// The names of the parts and the reason for each, in the order of the file. A part without
+/// an entry here is an error.
 const REASONS: [(&str, &str); COUNT] = [
     ("ELF header", "what the kernel knows the file by"),
     (
@@ -71,14 +71,14 @@ const REASONS: [(&str, &str); COUNT] = [
     ),
 ];
 
-/// How many there are.
+/// The number of parts.
 pub const COUNT: usize = 20;
-/// The headers are the first of them.
+/// The index of the first header.
 const HEADERS: usize = 3;
-/// The strings are the last.
+/// The index of the last string.
 const STRINGS: usize = 15;
 
-/// Where in `src/main.rs` a part of a function begins.
+/// Comments in `src/main.rs` at which a part of a function begins.
 const PARTS: [(&str, &str); 9] = [
     ("main: arguments", "extern \"C\" fn main"),
     ("main: -v", "say(message!("),
@@ -91,7 +91,7 @@ const PARTS: [(&str, &str); 9] = [
     ("say: write", "if fds[0].revents() =="),
 ];
 
-/// A range of bytes: where it begins, how long it is, and the reason's number.
+/// A range of bytes: its offset, its length, and the index of its part.
 #[derive(Clone, Copy)]
 pub struct Range {
     pub offset: u64,
@@ -102,8 +102,8 @@ pub struct Range {
 pub struct Map(pub Vec<Range>);
 
 impl Map {
-    /// Of the file in `dist/`; functions are found by the symbols that cargo's own
-    /// copy of it has. Panics where a byte belongs to nothing.
+    /// Maps the file in `dist/`. Functions are found by the symbols of the copy that cargo left.
+    /// Panics if a byte belongs to no part.
     pub fn of(arch: &str) -> Self {
         let bytes = fs::read(dist(arch)).expect("scripts/build made it");
         let target = root().join("target").join(target_of(arch));
@@ -139,7 +139,7 @@ impl Map {
         }
         parts.sort_by_key(|part| part.1);
         let mut offset = parts.last().map(|part| part.1 + part.2).expect("parts");
-        // Each message is its descriptor, its length and its text.
+        // A message is its descriptor, its length and its text.
         while let [_, length, rest @ ..] = &bytes[offset as usize..] {
             let text = std::str::from_utf8(&rest[..usize::from(*length)]).expect("a string");
             let size = u64::from(*length) + 2;
@@ -173,12 +173,12 @@ impl Map {
         Self(ranges)
     }
 
-    /// Of the file, in bytes.
+    /// The size of the file, in bytes.
     pub fn size(&self) -> u64 {
         self.0.iter().map(|range| range.size).sum()
     }
 
-    /// Bytes of headers, code and strings.
+    /// The bytes of headers, of code and of strings.
     pub fn parts(&self) -> [u64; 3] {
         let sum = |from, to| {
             self.0
@@ -195,7 +195,7 @@ impl Map {
     }
 }
 
-/// Splits a function into its parts, by the lines that its bytes are of.
+/// Splits a function into its parts by the source lines of its bytes.
 fn split(loader: &Loader, start: u64, size: u64) -> Vec<(String, u64, u64)> {
     let source = fs::read_to_string(root().join("src/main.rs")).expect("src/main.rs");
     let line_of = |text: &str| {
@@ -206,7 +206,7 @@ fn split(loader: &Loader, start: u64, size: u64) -> Vec<(String, u64, u64)> {
     let mut parts: Vec<(String, u64, u64)> = Vec::new();
     for address in start..start + size {
         let mut frames = loader.find_frames(address).expect("line tables");
-        // What is inlined belongs to the line that calls it: the last frame.
+        // The last frame is the line in this function that calls what was inlined.
         let mut line = None;
         while let Some(frame) = frames.next().expect("a frame") {
             line = frame.location.and_then(|location| location.line);
@@ -218,7 +218,7 @@ fn split(loader: &Loader, start: u64, size: u64) -> Vec<(String, u64, u64)> {
         match (part, parts.last_mut()) {
             (Some((_, name)), Some(last)) if last.0 == *name => last.2 += 1,
             (Some((_, name)), _) => parts.push((name.to_string(), address, 1)),
-            // The compiler's own, of no line: it goes with what is before.
+            // Code without a source line goes with the part before it.
             (None, Some(last)) => last.2 += 1,
             (None, None) => panic!("{address:#x} is of no line"),
         }
@@ -226,7 +226,7 @@ fn split(loader: &Loader, start: u64, size: u64) -> Vec<(String, u64, u64)> {
     parts
 }
 
-/// What a range is, as a reader sees it.
+/// The description of a range.
 pub fn name(reason: usize) -> String {
     let name = REASONS[reason].0;
     match reason {
@@ -236,7 +236,7 @@ pub fn name(reason: usize) -> String {
     }
 }
 
-/// The table that README has.
+/// The table in README.
 pub fn markdown() -> String {
     let maps = ["amd64", "arm64"].map(Map::of);
     let mut text = String::from(

@@ -1,5 +1,5 @@
-//! The pictures of README, as SVG: greys and colours that can be read on light and
-//! on dark, and no background.
+//! The pictures in README, as SVG without a background. Their colours can be read on a light
+//! and on a dark page.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -10,9 +10,9 @@ use crate::{Row, Value};
 
 type Error = Box<dyn std::error::Error>;
 
-/// Read on white and on black.
+/// Can be read on white and on black.
 const GREY: RGBColor = RGBColor(128, 128, 128);
-/// A colour for each subject, or part of the file.
+/// One colour for each subject or part of the file.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(222, 91, 59),
     RGBColor(128, 128, 128),
@@ -28,13 +28,13 @@ fn text(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&GREY)
 }
 
-/// Writes the comparison to `file`: for each row a group of bars, as multiples of
-/// the no-op, on a log scale.
+/// Draws the comparison: for each row a group of bars, as multiples of the no-op on a
+/// logarithmic scale.
 pub fn comparison(file: &str, subjects: &[Subject], rows: &[Row]) {
     draw_comparison(file, subjects, rows).unwrap_or_else(|e| crate::fail(&format!("{file}: {e}")));
 }
 
-/// The rows that everything but published figures has, and that are not zero.
+/// The rows with values for all measured subjects, none of them zero.
 const DRAWN: [(&str, &str); 5] = [
     ("file, amd64", "file"),
     ("resident", "resident"),
@@ -105,7 +105,7 @@ fn draw_comparison(file: &str, subjects: &[Subject], rows: &[Row]) -> Result<(),
     Ok(root.present()?)
 }
 
-/// Writes the map of both files to `file`: a box for each byte, 32 in a line.
+/// Draws the byte map of both files: one box for each byte, 32 in a line.
 pub fn map(file: &str) {
     draw_map(file).unwrap_or_else(|e| crate::fail(&format!("{file}: {e}")));
 }
@@ -143,7 +143,7 @@ fn colour(reason: usize) -> RGBAColor {
     COLOURS[reason % COLOURS.len()].mix([1.0, 0.7, 0.45][reason / COLOURS.len()])
 }
 
-/// Line by line: eight pixels wide a byte, twelve high.
+/// Draws line by line; a byte is eight pixels wide and twelve high.
 fn draw_range(
     area: &DrawingArea<SVGBackend, Shift>,
     range: &map::Range,

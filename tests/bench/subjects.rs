@@ -1,4 +1,5 @@
-//! The programs of the table: ours, the floor, and the others.
+//! The programs that are measured: pause, a program that does nothing, and other pauses and
+//! inits.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,23 +12,23 @@ use harness::launch::Launch;
 use harness::programs::{HOST, dist, program, root};
 use harness::run;
 
-/// The size of an image for one platform, in bytes.
+/// The size of an image for one platform.
 #[derive(Clone, Copy)]
 pub struct Image {
-    /// Manifest, config and layers.
+    /// The bytes that are pulled: manifest, config and layers.
     pub pulled: u64,
-    /// Its files.
+    /// The bytes of its files.
     pub unpacked: u64,
 }
 
 pub struct Subject {
     pub name: String,
-    /// What it is started with to hold a pod, argv\[0\] first; none for what has
-    /// only published figures.
+    /// The command that holds a pod, with argv\[0\]; empty for a subject with published figures
+    /// only.
     argv: Vec<String>,
     path: Option<PathBuf>,
     version: Option<(PathBuf, &'static str)>,
-    /// Whether it is a process without a child, also when it is not PID 1.
+    /// Whether the program runs without a child, also when it is not PID 1.
     pub alone: bool,
     images: Vec<(&'static str, Image)>,
 }
@@ -60,7 +61,7 @@ impl Subject {
         self.version.as_ref()
     }
 
-    /// It, about to hold a pod.
+    /// A launch of the command that holds a pod.
     pub fn launch(&self) -> Launch {
         let argv: Vec<_> = self.argv.iter().map(String::as_str).collect();
         Launch::new(self.path().expect("a program")).argv(&argv)
@@ -73,7 +74,7 @@ impl Subject {
             .map(|(_, image)| *image)
     }
 
-    /// The size of the file, in bytes; of all but ours only this machine's is here.
+    /// The size of the file, in bytes. Only pause is here for other architectures.
     pub fn file(&self, arch: &str) -> Option<u64> {
         let path = match (self.name.as_str(), arch) {
             ("pause", _) => dist(arch),
@@ -83,7 +84,7 @@ impl Subject {
         Some(fs::metadata(path).expect("a program").len())
     }
 
-    /// Bytes of headers, code and strings.
+    /// The bytes of headers, of code and of strings.
     pub fn parts(&self) -> Option<[u64; 3]> {
         if self.name == "pause" {
             return Some(Map::of(HOST).parts());
@@ -112,7 +113,7 @@ impl Subject {
 }
 
 impl Image {
-    /// That of `scripts/image`.
+    /// The image that `scripts/image` packed.
     fn ours(arch: &str) -> Self {
         let from = format!(
             "oci-archive:{}",
@@ -121,7 +122,7 @@ impl Image {
         Self::of(&from, arch)
     }
 
-    /// Reads an image that skopeo knows under this reference.
+    /// Reads the image that skopeo finds under a reference.
     fn of(from: &str, arch: &str) -> Self {
         let (layout, root) = unpack(from, arch);
         let sizes = |folder: &Path| -> u64 {
@@ -147,7 +148,7 @@ impl Image {
     }
 }
 
-/// A folder of this run's own, as two may run at a time; `main` removes it.
+/// The temporary folder of this run, which `main` removes. Two runs may run at once.
 pub fn folder() -> PathBuf {
     let name = format!("bench-{}", std::process::id());
     let folder = root().join("target/tests").join(name);
@@ -155,7 +156,7 @@ pub fn folder() -> PathBuf {
     folder
 }
 
-/// Copies one platform of an image: an OCI layout of just that, and its files.
+/// Copies one platform of an image to an OCI layout, and unpacks its files.
 fn unpack(from: &str, arch: &str) -> (PathBuf, PathBuf) {
     let folder = folder().join("image");
     let _ = fs::remove_dir_all(&folder);
@@ -185,7 +186,7 @@ fn unpack(from: &str, arch: &str) -> (PathBuf, PathBuf) {
     (folder.join("oci"), bundle.join("rootfs"))
 }
 
-/// Compiles `pause.c` by a compiler for static programs.
+/// Compiles `pause.c` as a static program, by the given compiler.
 fn c(compiler: &str) -> PathBuf {
     let path = folder().join(format!("pause-{compiler}"));
     let source = root().join("tests/bench/pause.c");
@@ -203,15 +204,14 @@ fn c(compiler: &str) -> PathBuf {
     path
 }
 
-/// Ours, and beside it the floor.
+/// pause and the program that does nothing.
 pub fn ours_and_floor() -> Vec<Subject> {
     let mut floor = Subject::new("no-op", &stripped("noop"), &[], "-v");
     floor.version = Some((stripped("exit"), "-v")); // which only exits
     vec![Subject::ours(), floor]
 }
 
-/// One of the programs in `tests/programs`, as small as ours: without what a debugger
-/// wants.
+/// One of the programs in `tests/programs`, without debugging information.
 fn stripped(name: &str) -> PathBuf {
     let path = folder().join(name);
     fs::copy(program(name), &path).expect("a copy");
@@ -222,7 +222,7 @@ fn stripped(name: &str) -> PathBuf {
     path
 }
 
-/// All of them, these two first.
+/// All subjects; the first two are those of `ours_and_floor`.
 pub fn all() -> Vec<Subject> {
     let mut all = ours_and_floor();
     let child = all[1].path().expect("a program").to_owned();
@@ -253,7 +253,7 @@ pub fn all() -> Vec<Subject> {
     all
 }
 
-/// Upstream's own, if scripts/bench was given a reference; else its published sizes,
+/// Upstream's image, if scripts/bench was given a reference to one; else the published sizes
 /// of version 3.10.
 fn upstream() -> Subject {
     if let Ok(reference) = std::env::var("PAUSE_UPSTREAM") {

@@ -1,5 +1,5 @@
-//! What can only be timed: each program in turn, many times over, so that what
-//! disturbs one disturbs all.
+//! What can only be timed. The programs take turns many times, so that a disturbance affects
+//! all of them.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use crate::subjects::Subject;
 use harness::measure::{cpus, pin};
 
-/// In nanoseconds: the median and the quartiles around it.
+/// A time in nanoseconds: the median and the quartiles.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Times {
     pub median: u64,
@@ -23,7 +23,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Half of what lies between the quartiles.
+    /// Half of the distance between the quartiles.
     pub fn spread(self) -> f64 {
         (self.high - self.low) as f64 / 2.0
     }
@@ -32,10 +32,10 @@ impl Times {
 const VERSIONS: usize = 1000;
 const STARTS: usize = 100;
 
-/// How long a program that does not handle SIGTERM by then never will.
+/// A program that does not handle SIGTERM after this time never will.
 const NEVER: Duration = Duration::from_secs(1);
 
-/// For each program a histogram of nanoseconds, to three digits.
+/// For each program a histogram of nanoseconds, to three significant digits.
 struct Samples(Vec<Histogram<u64>>);
 
 impl Samples {
@@ -65,8 +65,8 @@ impl Samples {
     }
 }
 
-/// The subjects of a round, each once and in another order each time: who comes after a large program
-/// finds the caches cold, so nobody must always come after the same.
+/// The subjects of a round in random order. The program after a large one finds the caches
+/// cold, so it must not always be the same program.
 fn order_of_round(round: usize, count: usize) -> impl Iterator<Item = usize> {
     let odd = (1..count.max(2)).step_by(2);
     let stride = odd
@@ -77,7 +77,7 @@ fn order_of_round(round: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |i| (i * stride + round) % count)
 }
 
-/// From before a program is started for its version to after its end.
+/// The time from before the start of `-v` until after its end.
 pub fn versions(subjects: &[Subject]) -> Vec<Option<Times>> {
     let mut samples = Samples::new(subjects.len());
     for round in 0..VERSIONS {
@@ -100,11 +100,11 @@ pub fn versions(subjects: &[Subject]) -> Vec<Option<Times>> {
     samples.times()
 }
 
-/// From its first instruction until SIGTERM no longer finds PID 1 without a handler,
-/// when the kernel drops it; and from SIGTERM to the end.
+/// Two times: from the first instruction until PID 1 handles SIGTERM (without a handler the
+/// kernel would drop the signal), and from SIGTERM to the end.
 pub fn start_and_stop(subjects: &[Subject]) -> (Vec<Option<Times>>, Vec<Option<Times>>) {
     let (mut ready, mut gone) = (Samples::new(subjects.len()), Samples::new(subjects.len()));
-    // It is looked at all the time: from another CPU, or it would have none to run on.
+    // This thread polls without a pause, so the program needs another CPU to run on.
     let cpus = cpus();
     let (ours, other) = (cpus[0], cpus[1 % cpus.len()]);
     pin(ours).expect("a CPU");
@@ -131,7 +131,7 @@ pub fn start_and_stop(subjects: &[Subject]) -> (Vec<Option<Times>>, Vec<Option<T
                 continue;
             }
             ready.add(i, start.elapsed());
-            // A child of its own is perhaps still being started.
+            // A program may still be starting a child of its own.
             let running = running.settled();
             let start = Instant::now();
             running.signal(libc::SIGTERM);
@@ -142,7 +142,7 @@ pub fn start_and_stop(subjects: &[Subject]) -> (Vec<Option<Times>>, Vec<Option<T
     (ready.times(), gone.times())
 }
 
-/// Whether SIGTERM is caught, or blocked to be waited for.
+/// Whether SIGTERM is caught, or is blocked and waited for.
 fn takes_sigterm(status: &File) -> bool {
     let mut buffer = [0; 4096];
     let length = status.read_at(&mut buffer, 0).expect("its status");

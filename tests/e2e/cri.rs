@@ -1,5 +1,5 @@
-//! What a runtime does with pause, through CRI: pods with each PID namespace, members
-//! that come and go, signals, and the end.
+//! Checks of a runtime through CRI: pods with each kind of PID namespace, containers that
+//! come and go, signals, and how pause ends.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -26,7 +26,8 @@ pub fn check(node: &Node, report: &mut Report) {
     } else {
         report.note("images cannot be pinned before containerd 1.6.25 and 1.7.10");
     }
-    // CRI-O makes no pause for the others, unless it is told to.
+    // Unless its configuration says otherwise, CRI-O starts pause only for pods that share
+    // one PID namespace.
     let modes: &[_] = match node.crio {
         true => &[Mode::Pod],
         false => &[Mode::Pod, Mode::Container, Mode::Node],
@@ -79,7 +80,8 @@ pub fn check(node: &Node, report: &mut Report) {
                     let pod = CriPod::new(node, Mode::Pod);
                     let member = pod.start("member", "sleeper");
                     match inside {
-                        // The shell that does it ends with its pod.
+                        // The shell that runs kill is killed together with the PID namespace, so its
+                        // exit status says nothing.
                         true => drop(
                             node.crictl_output(&format!("exec {} kill -{signal} 1", member.id)),
                         ),
@@ -102,9 +104,9 @@ pub fn check(node: &Node, report: &mut Report) {
         },
     );
     if node.crio {
-        // containerd kills sandboxes, with SIGKILL and 137, whatever they run.
+        // containerd stops a sandbox with SIGKILL, so pause always ends with 137 there.
         report.check("a stop sends SIGTERM, which ends it with 0", || {
-            // It is 137 where SIGKILL was needed, after half a minute.
+            // A pause that ignored SIGTERM would be killed after 30 s, and the status be 137.
             let pod = CriPod::new(node, Mode::Pod);
             pod.start("member", "sleeper");
             let start = Instant::now();
@@ -119,8 +121,8 @@ pub fn check(node: &Node, report: &mut Report) {
     restricted(node, report);
 }
 
-/// Two containers and pause see the same network, IPC and host name, and with one PID
-/// namespace each other.
+/// Asserts that two containers and pause share the network, IPC and UTS namespaces, and that
+/// their PID namespaces are those that `mode` asks for.
 fn one_pod(node: &Node, mode: Mode) -> String {
     let pod = CriPod::new(node, mode);
     is_ours(node, pod.pid);
@@ -135,7 +137,7 @@ fn one_pod(node: &Node, mode: Mode) -> String {
         ("1", "1"),
         "not one loopback"
     );
-    // One listens on the loopback, the other asks there.
+    // nginx in the first container listens on the loopback interface; the second asks it there.
     until("nginx answers for the application", || {
         let page = node.crictl_output(&format!("exec {} wget -qO- http://127.0.0.1/", app.id));
         (page.stdout == b"application 1\n").then_some(())
@@ -175,7 +177,8 @@ fn one_pod(node: &Node, mode: Mode) -> String {
     }
 }
 
-/// By the names of both, which all that belongs to them has somewhere.
+/// Asserts that nothing is left of a pod that was removed. Everything that belongs to it has
+/// the ID of the sandbox or of the container in its name.
 fn leaves_nothing(node: &Node) -> String {
     let pod = CriPod::new(node, Mode::Pod);
     let member = pod.start("member", "sleeper");
@@ -212,7 +215,7 @@ fn leaves_nothing(node: &Node) -> String {
     String::new()
 }
 
-/// Pods that may do nothing.
+/// Checks pods with restricted rights.
 fn restricted(node: &Node, report: &mut Report) {
     let wanted = json!({
         "run_as_user": {"value": 1000},

@@ -1,5 +1,5 @@
-//! critest, all of it, with our pause and with a C pause at the same time: what fails
-//! for both is the machine's or the runtime's, and ours may fail nothing else.
+//! All of critest with our pause, and at the same time with a C pause. Specs that fail with
+//! both fail because of the machine or the runtime; no other spec may fail with ours.
 
 use std::fs;
 use std::thread;
@@ -11,15 +11,14 @@ use crate::images::{C_PAUSE, Images, PAUSE};
 use crate::node::{Node, Runtime};
 use crate::report::Report;
 
-/// A spec that is not settled at the first try has two more: a busy machine alone can
-/// make one late.
+/// How often critest tries a spec before the spec counts as failed. On a busy machine some
+/// specs run into critest's own time limits.
 const TRIES: u32 = 3;
 
-/// The name of each spec and its outcome, in the order of the names, of which some are
-/// there twice.
+/// The name and the final state of each spec, sorted by name. Some names occur twice.
 type Outcomes = Vec<(String, String)>;
 
-/// Runs all of it on a node of its own, with the runc that knows user namespaces.
+/// Runs critest on a new node, with the runc handler that supports user namespaces.
 fn run(pause: &str, name: &str, work: &Work, images: &Images) -> (Vec<String>, Outcomes) {
     let node = Node::new(Runtime::Containerd2, pause, work, images);
     images.serve(&node);
@@ -61,7 +60,7 @@ fn run(pause: &str, name: &str, work: &Work, images: &Images) -> (Vec<String>, O
     (node.parts.clone(), outcomes)
 }
 
-/// The names of the specs that ended so.
+/// The names of the specs that ended in one of `states`.
 fn of<'a>(outcomes: &'a Outcomes, states: &[&str]) -> Vec<&'a str> {
     let of = outcomes
         .iter()
@@ -106,7 +105,7 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
         assert!(names(&ours) == names(&control), "not the same specs");
         let skipped = |outcomes| of(outcomes, &["skipped", "pending"]);
         assert_eq!(skipped(&ours), skipped(&control));
-        // A node on which nothing works fails alike with both.
+        // On a node where nothing works, all specs would fail with both.
         assert!(
             of(&control, &["passed"]).len() > control.len() / 2,
             "{}",

@@ -1,4 +1,4 @@
-//! `scripts/e2e --endpoint` on a machine that has a node already, which is a cell here.
+//! Runs `scripts/e2e --endpoint` against a node that exists already. Here the node is a cell.
 
 use crate::node::Node;
 use crate::report::Report;

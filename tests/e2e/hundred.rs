@@ -1,5 +1,5 @@
-//! A hundred pods on a node, held by ours, and a hundred held by a C pause beside them:
-//! what all the sandboxes cost, counted.
+//! A hundred pods held by our pause on one node, and at the same time a hundred held by a C
+//! pause on another: memory, CPU time and wake-ups of all sandboxes are counted.
 
 use std::fs;
 use std::thread;
@@ -15,18 +15,18 @@ use harness::running::Cost;
 const PODS: usize = 100;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What the control group of a sandbox is charged, in bytes. The pages of a file are
-/// charged to whoever read them first.
+/// The memory that is charged to the control group of a sandbox, in bytes. The kernel charges
+/// a page of a file to the control group that read it first.
 #[derive(Clone, Copy, Default)]
 struct Memory {
     charged: u64,
-    /// The part of it that is anonymous or of a file.
+    /// Anonymous memory and pages of files.
     resident: u64,
-    /// The part of it that the kernel has for the process: stack, page tables, structures.
+    /// Memory of the kernel for the process: its stack, page tables and other structures.
     kernel: u64,
 }
 
-/// What the memory controller, in either of its versions, says of a sandbox.
+/// Reads the charges of a sandbox from the memory controller, version 1 or 2.
 fn memory(pod: &CriPod) -> Memory {
     let node = pod.node;
     let groups = ["/memory", ""].map(|hierarchy| {
@@ -74,7 +74,7 @@ fn memory(pod: &CriPod) -> Memory {
     }
 }
 
-/// Does something to both nodes at a time.
+/// Runs `work` on both nodes at the same time.
 fn both<'a, T: Sync, R: Send>(two: &'a [T; 2], work: impl Fn(&'a T) -> R + Sync) -> [R; 2] {
     thread::scope(|scope| {
         two.each_ref()
@@ -191,7 +191,7 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
             ratio([ours, c])
         ));
     }
-    // Their cells end at once, and all that is in them.
+    // Killing PID 1 of a cell ends everything in it at once.
     pods.into_iter().flatten().for_each(std::mem::forget);
 }
 

@@ -1,5 +1,5 @@
-//! The images of the pods: one root of busybox and nginx, under as many names as are
-//! wanted, and a C pause as the control. Nothing is pulled.
+//! The images that the checks use: one root filesystem with busybox and nginx under many
+//! names, and an image of a C pause as the control. Nothing is pulled from a registry.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use crate::node::Node;
 use harness::programs::root;
 use harness::run;
 
-/// Ours, under the name that README gives it.
+/// Our image, under the name that README gives it.
 pub const PAUSE: &str = concat!("localhost/pause:", env!("CARGO_PKG_VERSION"));
-/// Upstream's way of doing it: `tests/bench/pause.c`, with a handler for SIGCHLD.
+/// The image of `tests/bench/pause.c`, which handles SIGCHLD as upstream's pause does.
 pub const C_PAUSE: &str = "localhost/e2e:pause-c";
 
-/// Of the members, after `localhost/e2e:`. The command is the image's own.
+/// The tags of `localhost/e2e` for the containers of a pod, and the command of each.
 const MEMBERS: [(&str, &[&str]); 5] = [
     (
         "orphans",
@@ -39,8 +39,8 @@ const MEMBERS: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// What critest pulls, as a registry has it, and what its containers run. The names are
-/// those of its validate/consts.go and framework/util.go.
+/// The images that critest pulls from a registry, and the command that its containers run.
+/// The names are from critest's validate/consts.go and framework/util.go.
 const COMMANDS: [(&str, &[&str]); 6] = [
     ("pause:3.9", &["sleep", "infinity"]),
     ("e2e-test-images/nginx:1.14-2", &["nginx"]),
@@ -54,7 +54,7 @@ const COMMANDS: [(&str, &[&str]); 6] = [
 ];
 const HOSTNET: &[&str] = &["nginx", "-c", "/etc/nginx/hostnet.conf"];
 
-/// The same with a shell, for users who are those of critest's images/build.
+/// Images with the same content and a shell, with the users that critest's images/build sets.
 const USERS: [(&str, &str); 5] = [
     (GROUP, "1000"),
     ("k8s-staging-cri-tools/test-image-user-uid:latest", "1002"),
@@ -71,10 +71,10 @@ const USERS: [(&str, &str); 5] = [
         "www-data:1004",
     ),
 ];
-/// Its user is in one more group.
+/// The user of this image is a member of one more group.
 const GROUP: &str = "k8s-staging-cri-tools/test-image-predefined-group:latest";
 
-/// The same with a shell. Those that differ only in their tags are one image.
+/// More images with a shell. Images that differ only in their tags are one image.
 const SHELLS: [&str; 10] = [
     "e2e-test-images/busybox:1.29-2",
     "k8s-staging-cri-tools/test-image-latest:latest",
@@ -88,7 +88,7 @@ const SHELLS: [&str; 10] = [
     "k8s-staging-cri-tools/test-image-tags:3",
 ];
 
-/// Each of these: its name, command and user.
+/// Adds images: the name, the command and the user of each.
 fn critest() -> impl Iterator<Item = (&'static str, &'static [&'static str], &'static str)> {
     let commands = COMMANDS
         .into_iter()
@@ -100,13 +100,13 @@ fn critest() -> impl Iterator<Item = (&'static str, &'static [&'static str], &'s
     commands.chain(users).chain(shells)
 }
 
-/// The tag in our layout for the name of an image, whatever its own tag.
+/// The tag in our OCI layout for an image name that has a tag of its own.
 fn tag(name: &str) -> String {
     let repository = name.split(':').next().expect("a name");
     repository.replace('/', "-")
 }
 
-/// An nginx that runs as the user who starts it, in any container.
+/// A configuration with which nginx runs as any user, in any container.
 fn nginx(server: &str) -> String {
     format!(
         "user root; daemon off; pid /var/run/nginx.pid; error_log stderr;\n\
@@ -116,9 +116,9 @@ fn nginx(server: &str) -> String {
 }
 
 pub struct Images {
-    /// An OCI layout of all of them.
+    /// An OCI layout with all images.
     layout: PathBuf,
-    /// The same as an archive.
+    /// The same layout as a tar archive.
     archive: PathBuf,
 }
 
@@ -194,13 +194,13 @@ impl Images {
         );
     }
 
-    /// An image of one file or folder.
+    /// Adds an image that contains one file or folder.
     fn make(&self, tag: &str, from: &Path, to: &str) {
         self.umoci("new", tag, &[]);
         self.umoci("insert", tag, &[text(from), to]);
     }
 
-    /// An image of the same root; its label makes it another image.
+    /// Adds an image with the same root filesystem. Its label gives it a digest of its own.
     fn derive(&self, tag: &str, command: &[&str], user: &str) {
         let mut arguments: Vec<String> = command
             .iter()
@@ -213,7 +213,7 @@ impl Images {
         self.umoci("config", "base", &arguments);
     }
 
-    /// Gives ours to a node, as README says.
+    /// Imports our image into a node with README's commands.
     pub fn import_pause(&self, node: &Node) {
         let pause = root().join("dist/pause.oci.tar");
         let pause = pause.display();
@@ -225,7 +225,7 @@ impl Images {
         };
     }
 
-    /// Gives the others to a node.
+    /// Imports the other images into a node.
     pub fn import(&self, node: &Node) {
         if !node.crio {
             let archive = self.archive.display();
@@ -243,7 +243,7 @@ impl Images {
         }
     }
 
-    /// Starts a registry in a node's cell, with what critest pulls.
+    /// Starts a registry in the cell of a node, with the images that critest pulls.
     pub fn serve(&self, node: &Node) {
         node.cell().registry();
         for (name, _, _) in critest() {
@@ -260,7 +260,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// Compiles a program that is linked with all it needs.
+/// Compiles a statically linked program.
 fn compile(source: &str, to: &Path) {
     let source = root().join(source);
     run(

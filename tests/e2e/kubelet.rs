@@ -1,5 +1,5 @@
-//! A kubelet that has no API server: pods from manifests, what happens to them, and
-//! whether pause stays.
+//! A kubelet without an API server runs static pods. The checks change and kill their
+//! containers, and assert that pause keeps running.
 
 use std::fs;
 
@@ -12,14 +12,14 @@ use harness::until_at_most;
 
 const WEB: &str = include_str!("config/pod.yaml");
 
-/// A pod of the kubelet's, as the runtime knows it.
+/// A static pod of the kubelet, as the runtime sees it.
 struct StaticPod<'a> {
     node: &'a Node,
     name: &'static str,
 }
 
 impl StaticPod<'_> {
-    /// The sandbox that is ready, if there is just one, with the PID of its pause.
+    /// The ID of its sandbox and the PID of pause, if exactly one sandbox is ready.
     fn sandbox(&self) -> Option<(String, i32)> {
         let name = format!("^{}-", self.name);
         let list = self
@@ -33,7 +33,7 @@ impl StaticPod<'_> {
         Some((id, info["info"]["pid"].as_i64()? as i32))
     }
 
-    /// What must not change: the sandbox and its pause.
+    /// The sandbox and the state of its pause, for a comparison before and after.
     fn held(&self) -> (String, Pause) {
         let (id, pid) = self.running();
         (id, pause(self.node, pid))
@@ -48,7 +48,7 @@ impl StaticPod<'_> {
         )
     }
 
-    /// The container of a name that runs in the sandbox.
+    /// The ID of the running container with this name.
     fn container(&self, name: &str) -> Option<String> {
         let (sandbox, _) = self.sandbox()?;
         let id = self.node.crictl(&format!(
@@ -67,7 +67,7 @@ impl StaticPod<'_> {
             .crictl(&format!("exec {} sh -c '{line}'", self.runs(name)))
     }
 
-    /// Waits until a request to the pod's address is answered so.
+    /// Waits until nginx answers a request to the address of the pod with `page`.
     #[track_caller]
     fn serves(&self, page: &str) -> String {
         let url = until_at_most(LIMIT, &format!("nginx answers {page}"), || {
@@ -83,7 +83,7 @@ impl StaticPod<'_> {
     }
 }
 
-/// The phase that the kubelet says a pod is in.
+/// The phase of a pod, as the kubelet reports it.
 fn phase(node: &Node, name: &str) -> Option<String> {
     let output = node.output("curl --silent --insecure https://127.0.0.1:10250/pods");
     let pods: Value = serde_json::from_slice(&output.stdout).ok()?;
@@ -95,7 +95,7 @@ fn phase(node: &Node, name: &str) -> Option<String> {
     pod?["status"]["phase"].as_str().map(String::from)
 }
 
-/// Waits until the kubelet says so.
+/// Waits until the kubelet reports a phase.
 #[track_caller]
 fn reaches(node: &Node, name: &str, wanted: &str) {
     until_at_most(LIMIT, &format!("the pod {name} is {wanted}"), || {
@@ -103,7 +103,7 @@ fn reaches(node: &Node, name: &str, wanted: &str) {
     });
 }
 
-/// Starts a kubelet in a node's cell.
+/// Starts a kubelet in the cell of a node.
 fn start(node: &Node) {
     node.sh("
         # A kubelet sets these, which belong to the whole machine: it gets copies.
@@ -123,7 +123,7 @@ fn start(node: &Node) {
 
 fn manifest(node: &Node, name: &str, text: &str) {
     let path = node.path("/etc/kubernetes/manifests").join(name);
-    // Under another name first: the kubelet must not read the half of it.
+    // The file is renamed into place, so that the kubelet never reads a half-written one.
     let new = node.path("/etc/kubernetes").join(name);
     fs::write(&new, text).expect("a manifest");
     fs::rename(new, path).expect("a manifest");

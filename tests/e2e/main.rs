@@ -1,9 +1,9 @@
-//! What `scripts/e2e` runs: pause on the real parts of a node, each runtime in a cell
-//! of its own, or on a node that is there already. A check is a closure that asserts,
-//! as a test does; what it returns is its evidence.
+//! What `scripts/e2e` runs: checks of pause with the container runtimes and the kubelet of a
+//! Kubernetes node. Each runtime runs in a cell of its own, or is one that this machine runs
+//! already. A check is a closure that panics if it fails, and returns its evidence.
 //!
-//! Arguments: a folder with the root of the images in it, the folder for logs, the
-//! endpoint or nothing, the file for the report or nothing, and the parts in order.
+//! Arguments: a folder with the root filesystem of the images, the folder for logs, the CRI
+//! endpoint or an empty string, the file for the report or an empty string, and the parts.
 
 mod cri;
 mod critest;
@@ -29,7 +29,8 @@ use images::Images;
 use node::{Node, Runtime};
 use report::Report;
 
-/// Where this run keeps what it makes, to its end, and what it logs.
+/// The folders of this run: one for its own files, which is removed at the end, and one for
+/// logs.
 pub struct Work {
     pub folder: PathBuf,
     pub logs: PathBuf,
@@ -93,13 +94,13 @@ fn main() -> ExitCode {
     report.end()
 }
 
-/// The settings of the kernel that a kubelet makes for the whole machine.
+/// The kernel settings that a kubelet changes, which are those of the whole machine.
 fn kernel_settings() -> String {
     let line = "cd /proc/sys && cat kernel/panic kernel/panic_on_oops kernel/keys/root_max* vm/overcommit_memory vm/panic_on_oom";
     harness::run("sh", &["-ec", line])
 }
 
-/// What does not hold is said in one line; all of it goes to a file.
+/// Writes each panic to a file. The report shows its first line only.
 fn log_panics(file: PathBuf) {
     let _ = std::fs::remove_file(&file);
     std::panic::set_hook(Box::new(move |panic| {
@@ -108,7 +109,7 @@ fn log_panics(file: PathBuf) {
     }));
 }
 
-/// On SIGINT and SIGTERM the cells end, and with them all that is being done.
+/// SIGINT and SIGTERM end all cells; a check that is running then fails, and the run ends.
 fn interruptible() {
     let mut signals = Signals::new([SIGINT, SIGTERM]).expect("handlers");
     std::thread::spawn(move || {
@@ -119,7 +120,7 @@ fn interruptible() {
     });
 }
 
-/// Runs one part, in cells of its own.
+/// Runs one part, each runtime in a new cell.
 fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
     let mut on = |title: &str, runtime, check: fn(&Node, &mut Report)| {
         report.part(title, |report| {
@@ -131,7 +132,7 @@ fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
     match part {
         "cri" => {
             on("containerd 2.x", Runtime::Containerd2, cri::check);
-            // Debian's, unless the machine had another before.
+            // Debian 12 has version 1.6; another machine may have 2.x installed.
             if harness::run("containerd", &["--version"]).contains(" 1.") {
                 on("containerd 1.x", Runtime::Containerd1, cri::check);
             } else {

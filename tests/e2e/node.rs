@@ -1,5 +1,4 @@
-//! A node: a container runtime that speaks CRI, in a cell of its own, or the one that
-//! this machine has already.
+//! A node: a container runtime with a CRI endpoint, in a cell or on this machine.
 
 use std::fs;
 use std::io::Write;
@@ -24,38 +23,39 @@ pub enum Runtime {
 }
 
 pub struct Node {
-    /// The runtime and its version.
+    /// The name and version of the runtime.
     pub name: String,
-    /// The same, and what it uses.
+    /// The versions of the runtime and of the programs that it starts.
     pub parts: Vec<String>,
     pub crio: bool,
     pub endpoint: String,
-    /// `ctr` of containerd, for what is Kubernetes' own.
+    /// The `ctr` command for the containerd namespace of Kubernetes.
     pub ctr: String,
-    /// Whether its control groups have names as systemd wants them.
+    /// Whether the runtime uses the systemd cgroup driver.
     systemd: bool,
     cell: Option<Cell>,
-    /// For what crictl is given, and what is logged.
+    /// The folder for the configuration files that crictl reads.
     folder: PathBuf,
     logs: PathBuf,
     events: Option<Child>,
 }
 
-/// For daemons, and for what runtimes and kubelets do in their own time.
+/// The time limit for a daemon to start and for a kubelet or runtime to act, which may wait
+/// for their own timers.
 pub const LIMIT: Duration = Duration::from_secs(90);
 
-/// Where scripts/e2e puts what it builds.
+/// The folder in which scripts/e2e puts the programs that it builds.
 pub fn bin() -> PathBuf {
     root().join("target/e2e/bin")
 }
 
-/// A file of a cell's, as it is seen from here.
+/// The path, outside of a cell, of a file in it.
 pub fn path_in(cell: &Cell, path: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root{path}", cell.init))
 }
 
 impl Node {
-    /// Starts a runtime with a pause image, and gives it the images.
+    /// Starts a runtime that uses `pause` as its sandbox image, and imports the images.
     pub fn new(runtime: Runtime, pause: &str, work: &Work, images: &Images) -> Self {
         let mut cell = Cell::start();
         CELLS.lock().expect("the cells").push(cell.init);
@@ -76,7 +76,8 @@ impl Node {
             "/etc/cni/net.d/10-pods.conflist",
             include_str!("config/cni.conflist"),
         );
-        // README's lines as they are there, and beside them what this machine needs.
+        // README's configuration files, unchanged but for the image name, and for each a second file
+        // with what a cell needs in addition.
         let configure = |path: &str, text: &str| node.put(path, &text.replace(PAUSE, pause));
         match runtime {
             Runtime::Containerd1 => configure(
@@ -134,7 +135,7 @@ impl Node {
         node
     }
 
-    /// The one that is there.
+    /// Uses the runtime that runs on this machine already.
     pub fn here(endpoint: &str, work: &Work, images: &Images) -> Self {
         let mut node = Self::at(endpoint, None, work);
         node.connect();
@@ -168,7 +169,7 @@ impl Node {
         }
     }
 
-    /// Writes a file of the node's, with the folders of this machine filled in.
+    /// Writes a file of the node, with the paths of this machine filled in.
     pub fn put(&self, path: &str, text: &str) {
         let mut cni = ["/usr/lib/cni", "/opt/cni/bin"].into_iter();
         let cni = cni.find(|folder| Path::new(folder).join("bridge").exists());
@@ -189,7 +190,7 @@ impl Node {
         self.daemon(name, &format!("{} version", self.crictl_command()));
     }
 
-    /// Asks who it is, and listens to what it says.
+    /// Reads the versions, and records the events of containerd.
     fn connect(&mut self) {
         let version = self.crictl("version");
         let field = |name: &str| {
@@ -216,7 +217,7 @@ impl Node {
                 self.parts.push(line.replace(" version", ""));
             }
         }
-        // Runtimes before CRI 1.28 do not say it.
+        // Runtimes before CRI 1.28 do not implement this call.
         let config = self.crictl_output("runtime-config").stdout;
         self.systemd = String::from_utf8_lossy(&config).contains("SYSTEMD");
         if !self.crio {
@@ -228,7 +229,7 @@ impl Node {
         }
     }
 
-    /// The same file as it is seen from here.
+    /// The path, outside of the node's cell, of a file of the node.
     pub fn path(&self, path: &str) -> PathBuf {
         match &self.cell {
             Some(cell) => path_in(cell, path),
@@ -236,7 +237,7 @@ impl Node {
         }
     }
 
-    /// Where logs are kept.
+    /// The folder for logs.
     pub fn logs(&self) -> &Path {
         &self.logs
     }
@@ -252,12 +253,12 @@ impl Node {
         }
     }
 
-    /// Runs a line for the shell to its end.
+    /// Runs a shell command and waits for its end.
     pub fn output(&self, line: &str) -> Output {
         self.command("sh").args(["-ec", line]).output().expect("sh")
     }
 
-    /// Runs a line for the shell that has to succeed, and returns what it printed.
+    /// Runs a shell command that must succeed, and returns its standard output.
     #[track_caller]
     pub fn sh(&self, line: &str) -> String {
         let output = self.output(line);
@@ -271,20 +272,20 @@ impl Node {
         stdout
     }
 
-    /// For what only a node of our own can do.
+    /// The cell of a node that this run has started.
     #[track_caller]
     pub fn cell(&self) -> &Cell {
         self.cell.as_ref().expect("a cell")
     }
 
-    /// Starts a daemon in the cell, and waits until the line `ready` succeeds.
+    /// Starts a daemon in the cell, and waits until the command `ready` succeeds.
     #[track_caller]
     pub fn daemon(&self, line: &str, ready: &str) {
         self.cell().daemon(line, ready);
     }
 
     pub fn crictl_command(&self) -> String {
-        // Debian's containerd comes without it, and its PATH is without ours.
+        // The PATH of Debian's containerd does not have the folder in which crictl is.
         let ours = bin().join("crictl");
         let crictl = if ours.exists() { ours } else { "crictl".into() };
         format!(
@@ -298,7 +299,7 @@ impl Node {
     pub fn crictl(&self, line: &str) -> String {
         let output = self.crictl_output(line);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        // Its own last word; before it may stand the client's, and warnings.
+        // The last line is crictl's own error; warnings of its gRPC client come before.
         let said = stderr.lines().last().unwrap_or_default();
         assert!(output.status.success(), "crictl {line}: {said}");
         String::from_utf8_lossy(&output.stdout).trim().to_string()
@@ -315,30 +316,30 @@ impl Node {
         }
     }
 
-    /// Whether or not it succeeds.
+    /// Runs crictl, which may fail.
     pub fn crictl_output(&self, line: &str) -> Output {
         self.output(&format!("{} {line}", self.crictl_command()))
     }
 
-    /// What crictl says of something, as JSON.
+    /// Runs a command of crictl that prints JSON.
     #[track_caller]
     pub fn inspect(&self, line: &str) -> Value {
         serde_json::from_str(&self.crictl(line)).expect("JSON")
     }
 
-    /// Writes a file for crictl to read.
+    /// Writes a file that crictl will read.
     pub fn file(&self, name: &str, content: &Value) -> PathBuf {
         let path = self.folder.join(name);
         fs::write(&path, content.to_string()).expect("a file");
         path
     }
 
-    /// A file of a process of the node, by the PID that it has there.
+    /// The path of a file in /proc for a process, given its PID on the node.
     pub fn proc(&self, pid: i32, file: &str) -> PathBuf {
         self.path(&format!("/proc/{pid}/{file}"))
     }
 
-    /// The control group that pods are put below.
+    /// The parent control group of the pods.
     pub fn parent(&self) -> &str {
         if self.systemd {
             "pause-e2e.slice"
@@ -347,7 +348,7 @@ impl Node {
         }
     }
 
-    /// The status with which the pause of a sandbox ended, as the runtime saw it.
+    /// The exit status of the pause of a sandbox, as the runtime recorded it.
     pub fn exit_status(&self, sandbox: &str) -> i64 {
         until_at_most(LIMIT, "the runtime says how pause ended", || {
             if self.crio {
@@ -369,20 +370,20 @@ impl Node {
     }
 }
 
-/// The name of each cell that there was.
+/// The name of each cell that this run has made.
 static NAMES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 pub fn names_of_cells() -> Vec<String> {
     NAMES.lock().expect("the names").clone()
 }
 
-/// PID 1 of each cell that there is.
+/// PID 1 of each cell that exists now.
 static CELLS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 
-/// Ends all cells at once; who uses one finds nothing that runs.
+/// Kills all cells. A check that uses one of them fails.
 pub fn end_cells() {
     for init in CELLS.lock().expect("the cells").iter() {
-        // SAFETY: a system call; the cell's Drop has not run, which forgets it first.
+        // SAFETY: a system call. Drop removes a PID from this list before the cell ends.
         unsafe { libc::kill(*init, libc::SIGKILL) };
     }
 }
@@ -394,7 +395,7 @@ impl Drop for Node {
             let _ = events.wait();
         }
         let Some(cell) = &self.cell else {
-            // What a node had before stays.
+            // Only the images of these checks are removed from a node that existed before.
             let crictl = self.crictl_command();
             self.output(&format!(
                 "{crictl} images --quiet localhost/e2e | sort -u | xargs -r {crictl} rmi"

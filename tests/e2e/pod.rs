@@ -1,4 +1,4 @@
-//! A pod made by crictl, as a kubelet would: a sandbox and its containers.
+//! A pod that crictl makes as a kubelet would: a sandbox and its containers.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,34 +12,34 @@ use harness::programs::{HOST, dist};
 use harness::running::Cost;
 use harness::{unique, until, until_at_most};
 
-/// The PID namespace of a pod's containers, with CRI's number for it.
+/// The PID namespace of a pod's containers. The numbers are those of CRI.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
-    /// One for all, which `shareProcessNamespace` asks for.
+    /// One namespace for all containers (`shareProcessNamespace: true`).
     Pod = 0,
     Container = 1,
-    /// The node's, which `hostPID` asks for.
+    /// The namespace of the node (`hostPID: true`).
     Node = 2,
 }
 
 pub struct CriPod<'a> {
     pub node: &'a Node,
     pub id: String,
-    /// That of pause, on the node.
+    /// The PID of pause on the node.
     pub pid: i32,
     mode: Mode,
     config: String,
     removed: AtomicBool,
 }
 
-/// One of its containers.
+/// A container of a pod.
 pub struct Container {
     pub id: String,
     pub pid: i32,
 }
 
-/// What must not change while others come and go: PID, time of start, and how often it
-/// ran.
+/// The identity and the cost of a pause process. Both stay the same as long as pause is not
+/// replaced and not woken.
 #[derive(Debug, PartialEq)]
 pub struct Pause {
     pid: i32,
@@ -61,7 +61,7 @@ pub fn status(node: &Node, pid: i32) -> Status {
     Status::from_file(node.proc(pid, "status")).expect("its status")
 }
 
-/// Looks at a pause.
+/// Reads the identity and the cost of a pause process.
 pub fn pause(node: &Node, pid: i32) -> Pause {
     let stat = Stat::from_file(node.proc(pid, "stat")).expect("its stat");
     Pause {
@@ -71,7 +71,7 @@ pub fn pause(node: &Node, pid: i32) -> Pause {
     }
 }
 
-/// Asserts that a process is the very file of `dist/`.
+/// Asserts that a process runs the file in `dist/`.
 #[track_caller]
 pub fn is_ours(node: &Node, pid: i32) {
     let file = fs::read(node.proc(pid, "exe")).expect("its file");
@@ -83,7 +83,7 @@ pub fn is_ours(node: &Node, pid: i32) {
     );
 }
 
-/// Asserts that the pause of a restricted pod may do nothing, and says as whom it runs.
+/// Asserts that the pause of a restricted pod has no rights, and returns its user.
 #[track_caller]
 pub fn confined(node: &Node, pid: i32) -> String {
     let status = status(node, pid);
@@ -98,15 +98,15 @@ pub fn confined(node: &Node, pid: i32) -> String {
     )
 }
 
-/// The children of a process, zombies too.
+/// The PIDs of the children of a process, zombies included.
 fn children(node: &Node, pid: i32) -> Vec<String> {
     let children = fs::read_to_string(node.proc(pid, &format!("task/{pid}/children")));
     let children = children.expect("its children");
     children.split_whitespace().map(String::from).collect()
 }
 
-/// Makes 200 orphans by `exec`, which runs a line for a shell in a container, ends them
-/// all, and waits until their parent, the pause `pid`, has none of them.
+/// Makes 200 orphans, whose new parent is the pause `pid`, kills them, and waits until pause
+/// has no child. `exec` runs a shell command in a container.
 #[track_caller]
 pub fn orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) {
     let before = pause(node, pid);
@@ -126,7 +126,7 @@ impl<'a> CriPod<'a> {
         Self::with(node, mode, json!({}), "")
     }
 
-    /// With more for its security context, and options of `crictl runp`.
+    /// The same with more fields for the security context, and options for `crictl runp`.
     #[track_caller]
     pub fn with(node: &'a Node, mode: Mode, security: Value, options: &str) -> Self {
         let name = unique("e2e");
@@ -156,13 +156,13 @@ impl<'a> CriPod<'a> {
         pod
     }
 
-    /// Starts a container of one of the images.
+    /// Starts a container from one of the images.
     #[track_caller]
     pub fn start(&self, name: &str, image: &str) -> Container {
         self.start_with(name, image, json!({}))
     }
 
-    /// With more for its security context.
+    /// The same with more fields for the security context.
     #[track_caller]
     pub fn start_with(&self, name: &str, image: &str, security: Value) -> Container {
         let mut context = json!({"namespace_options": {"pid": self.mode as i32}});
@@ -184,7 +184,7 @@ impl<'a> CriPod<'a> {
         Container { id, pid }
     }
 
-    /// Runs a line for the shell in a container.
+    /// Runs a shell command in a container.
     #[track_caller]
     pub fn exec(&self, container: &Container, line: &str) -> String {
         self.node
@@ -195,7 +195,7 @@ impl<'a> CriPod<'a> {
         pause(self.node, self.pid)
     }
 
-    /// A namespace of a process of the pod, by its number.
+    /// The name of a namespace of a process, which has its inode number.
     pub fn namespace(&self, pid: i32, name: &str) -> String {
         let link = fs::read_link(self.node.proc(pid, &format!("ns/{name}")));
         link.expect("a namespace").display().to_string()
@@ -209,7 +209,7 @@ impl<'a> CriPod<'a> {
             .to_string()
     }
 
-    /// Waits until the runtime knows that pause has ended, and with this status.
+    /// Waits until the runtime reports the end of pause, and asserts its exit status.
     #[track_caller]
     pub fn ended(&self, status: i64) {
         until_at_most(LIMIT, "the sandbox is not ready", || {
@@ -218,7 +218,7 @@ impl<'a> CriPod<'a> {
         assert_eq!(self.node.exit_status(&self.id), status);
     }
 
-    /// Stops and removes it, as a kubelet does.
+    /// Stops and removes the pod, as a kubelet does.
     #[track_caller]
     pub fn remove(&self) {
         self.node.crictl(&format!("stopp {}", self.id));
@@ -235,7 +235,7 @@ impl Drop for CriPod<'_> {
     }
 }
 
-/// Puts the fields of one object into another.
+/// Adds the fields of `more` to an object, nested objects included.
 fn merge(object: &mut Value, more: Value) {
     let object = object.as_object_mut().expect("an object");
     for (name, value) in more.as_object().expect("an object") {

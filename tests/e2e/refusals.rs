@@ -1,5 +1,5 @@
-//! What `scripts/e2e` says to bad input: one line, and not 0; and what it leaves when it
-//! is interrupted.
+//! What `scripts/e2e` says for bad input (one line and a non-zero exit status), and what is
+//! left after an interruption.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use harness::checkout::scripts_for_all;
 use harness::programs::root;
 use harness::{refused, until_at_most};
 
-/// `scripts/e2e`, for a machine without the programs that it built.
+/// A command for `scripts/e2e` with a PATH that lacks the programs that it builds.
 fn e2e(arguments: &[&str]) -> Command {
     let mut command = Command::new(root().join("scripts/e2e"));
     let path = std::env::var("PATH").expect("PATH");
@@ -71,7 +71,7 @@ pub fn check(work: &Work, report: &mut Report) {
         String::new()
     });
     report.check("no network to build from", || {
-        // Built before or not: this user has neither the sources nor what was built.
+        // Empty folders of Go, so that nothing is taken from what was built before.
         let mut e2e = e2e(&["cri"]);
         for variable in ["GOMODCACHE", "GOCACHE"] {
             e2e.env(variable, work.folder.join(variable));
@@ -112,7 +112,7 @@ pub fn check(work: &Work, report: &mut Report) {
             Some(cells.lines().next()?.to_string())
         });
         assert!(!left_behind(&name).is_empty(), "its control groups");
-        // SAFETY: a child that was not waited for.
+        // SAFETY: a child of this process that was not waited for yet.
         unsafe { libc::kill(running.id() as i32, libc::SIGINT) };
         assert_eq!(
             running.wait().expect("its end").code(),

@@ -1,4 +1,4 @@
-//! The results: a line for each as it comes, and one page for whoever wants evidence.
+//! The results: one line for each check as it ends, and a page in Markdown.
 
 use std::any::Any;
 use std::fmt::Write;
@@ -12,7 +12,7 @@ use harness::run;
 
 struct Line {
     what: String,
-    /// The evidence, or what did not hold.
+    /// The evidence, or the reason of the failure.
     outcome: Result<String, String>,
 }
 
@@ -21,7 +21,7 @@ struct Part {
     title: String,
     versions: Vec<String>,
     lines: Vec<Line>,
-    /// Markdown.
+    /// Text for the page, in Markdown.
     text: String,
 }
 
@@ -30,7 +30,7 @@ pub struct Report {
     parts: Vec<Part>,
 }
 
-/// The first line of what was said when something did not hold.
+/// The first line of a panic's message.
 fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -38,10 +38,10 @@ fn said(panic: &(dyn Any + Send)) -> String {
     text.lines().next().unwrap_or_default().to_string()
 }
 
-/// The signal after which nothing more is to be checked.
+/// The signal that ends the run.
 static STOPPED: OnceLock<i32> = OnceLock::new();
 
-/// Lets what is being done fail, and nothing else begin.
+/// After this call no further check begins.
 pub fn stop(signal: i32) {
     let _ = STOPPED.set(signal);
 }
@@ -58,7 +58,7 @@ impl Report {
         self.parts.last_mut().expect("within a part")
     }
 
-    /// Runs a part; what goes wrong outside of its checks is a failure as well.
+    /// Runs a part. A panic outside of its checks counts as a failure, too.
     pub fn part(&mut self, title: &str, work: impl FnOnce(&mut Self)) {
         if STOPPED.get().is_some() {
             return;
@@ -78,7 +78,7 @@ impl Report {
         println!("{title}: {} s", start.elapsed().as_secs());
     }
 
-    /// Checks one thing: `look` panics if it does not hold, and returns the evidence.
+    /// Runs one check. `look` panics if the check fails, and returns the evidence.
     pub fn check(&mut self, what: &str, look: impl FnOnce() -> String) {
         if let Some(signal) = STOPPED.get() {
             panic!("interrupted by signal {signal}");
@@ -97,18 +97,18 @@ impl Report {
         self.current().lines.push(Line { what, outcome });
     }
 
-    /// The programs that take part, with their versions.
+    /// Adds the programs that take part, with their versions.
     pub fn versions(&mut self, parts: &[String]) {
         println!("  with {}", parts.join(", "));
         self.current().versions.extend_from_slice(parts);
     }
 
-    /// What a part of this node is without.
+    /// Adds a remark, such as what this node does not support.
     pub fn note(&mut self, text: &str) {
         self.text(&format!("{text}\n"));
     }
 
-    /// More for the page, in Markdown.
+    /// Prints text and adds it to the page, in Markdown.
     pub fn text(&mut self, text: &str) {
         print!("{text}");
         self.current().text += text;
@@ -150,7 +150,7 @@ impl Report {
                     Ok(evidence) => ("ok", evidence),
                     Err(why) => ("**FAIL**", why),
                 };
-                // A cell of a table has one line and no bar.
+                // In Markdown a table cell is one line, and a bar ends it.
                 let text = text.replace('\n', " ").replace('|', "\\|");
                 writeln!(page, "| {mark} | {what} | {text} |").expect("memory");
             }
@@ -161,7 +161,7 @@ impl Report {
         std::fs::write(file, page).expect("the report");
     }
 
-    /// Says the totals.
+    /// Prints the totals, and returns the exit status.
     pub fn end(&self) -> ExitCode {
         let (passed, failed) = (self.count(true), self.count(false));
         println!("{passed} passed, {failed} failed");

@@ -1,6 +1,6 @@
-//! A cell: a machine of a test's own for container engines, made of namespaces
-//! and control groups. Engines run in it with their ordinary configuration and
-//! paths; pause is its PID 1, and takes all of it along when it is killed.
+//! A cell: namespaces and control groups in which container engines run with their ordinary
+//! configuration and paths, separate from this machine and from other tests. pause is PID 1
+//! of the cell; when it is killed, every process of the cell ends.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -11,8 +11,8 @@ use crate::launch::checked;
 use crate::programs::host;
 use crate::{cgroup, unique, until};
 
-/// Joins the cell's groups, then leaves the machine's namespaces for its own. What
-/// is written to /etc, /opt and /var is lost with them.
+/// Joins the control groups of the cell, then enters new namespaces. Changes below /etc, /opt
+/// and /var go to an overlay that is lost at the end.
 const START: &str = r#"
 set -e
 for group in "$@"; do echo $$ >"$group/cgroup.procs"; done
@@ -43,8 +43,8 @@ END
     exec "$PAUSE"' sh "$@"
 "#;
 
-/// What is on the machine, outside of any cell, and carries `name`: that of a cell, or of
-/// something that was made in one.
+/// Everything on the machine, outside of all cells, with `name` in its own name: mounts,
+/// control groups and files. `name` is that of a cell or of something made in one.
 pub fn left_behind(name: &str) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     let mut left: Vec<_> = mounts
@@ -60,7 +60,7 @@ pub fn left_behind(name: &str) -> Vec<String> {
         ("/opt", "3"),
         ("/var/lib", "5"),
     ] {
-        // What ends while find looks is no reason to fail.
+        // A file that disappears while find runs is no error.
         let find = Command::new("find")
             .args([folder, "-maxdepth", depth, "-name", &pattern])
             .output();
@@ -71,13 +71,13 @@ pub fn left_behind(name: &str) -> Vec<String> {
 }
 
 pub struct Cell {
-    /// The name of its control groups, which no other run has.
+    /// The unique name of its control groups.
     pub name: String,
     unshare: Child,
-    /// PID 1, as seen from outside.
+    /// The PID, outside of the cell, of its PID 1.
     pub init: i32,
     pub groups: Vec<PathBuf>,
-    /// The PATH of what is started in it, if not that of the tests.
+    /// The PATH for programs in the cell, if it is not that of the tests.
     pub path: Option<String>,
 }
 
@@ -91,7 +91,7 @@ impl Cell {
             .collect();
         for group in &groups {
             fs::create_dir(group).expect("a cgroup: run scripts/test, as root");
-            // A new cpuset is empty, and takes no process in.
+            // A new cpuset has no CPU and no memory node, so no process can join it.
             for file in ["cpuset.cpus", "cpuset.mems"] {
                 if group.join(file).exists() && !group.join("cgroup.controllers").exists() {
                     let all = fs::read(group.with_file_name(file)).expect("the set above");
@@ -101,14 +101,14 @@ impl Cell {
             }
         }
         let mut unshare = Command::new("sh");
-        // SAFETY: one system call. A cell does not outlive the test, however that ends.
+        // SAFETY: a system call. The cell ends when the test does, however that ends.
         unsafe { unshare.pre_exec(|| checked(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))) };
         let unshare = unshare
             .args(["-c", START, "sh"])
             .args(&groups)
             .env("PAUSE", host())
             .stdin(Stdio::null())
-            // Said if it fails; at the end unshare has a complaint of its own.
+            // Shown only if the start fails, as unshare also prints an error when it is killed.
             .stderr(Stdio::piped())
             .spawn()
             .expect("sh");
@@ -128,7 +128,7 @@ impl Cell {
         cell
     }
 
-    /// A program, about to be started in the cell.
+    /// A command that will run a program in the cell.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command
@@ -136,7 +136,7 @@ impl Cell {
             .args(["--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup"])
             .args(["--wdns=/", program])
             .env("TMPDIR", "/run/tmp")
-            // podman 5 would warn in each command's standard error.
+            // podman 5 prints a warning on version 1 for each command without this variable.
             .env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1")
             .stdin(Stdio::null());
         if let Some(path) = &self.path {
@@ -145,7 +145,7 @@ impl Cell {
         command
     }
 
-    /// Runs a line for the shell to its end.
+    /// Runs a shell command and waits for its end.
     pub fn output(&self, line: &str) -> Output {
         self.command("sh")
             .args(["-ec", line])
@@ -153,7 +153,7 @@ impl Cell {
             .expect("nsenter")
     }
 
-    /// Runs a line for the shell that has to succeed, and returns what it printed.
+    /// Runs a shell command that must succeed, and returns its standard output.
     #[track_caller]
     pub fn run(&self, line: &str) -> String {
         let output = self.output(line);
@@ -163,7 +163,7 @@ impl Cell {
         stdout
     }
 
-    /// Starts a daemon, and waits until the line `ready` succeeds.
+    /// Starts a daemon, and waits until the command `ready` succeeds.
     #[track_caller]
     pub fn daemon(&self, line: &str, ready: &str) {
         let name = line.split(' ').next().expect("a name");
@@ -177,7 +177,7 @@ impl Cell {
     /// Starts a registry at 127.0.0.1:5000.
     #[track_caller]
     pub fn registry(&self) {
-        // Debian's configuration, without its passwords.
+        // Debian's configuration without its password file.
         self.run("sed '/^auth:/,/path:/d' /etc/docker/registry/config.yml >/run/registry.yml");
         self.daemon(
             "docker-registry serve /run/registry.yml",
@@ -207,7 +207,7 @@ impl Drop for Cell {
                 &mut std::io::stderr(),
             );
         } else {
-            // The kernel kills the rest first, and unshare waits for all of it.
+            // The kernel kills the other processes first; unshare ends after all of them.
             // SAFETY: a child of unshare, which has not reaped it.
             unsafe { libc::kill(self.init, libc::SIGKILL) };
         }

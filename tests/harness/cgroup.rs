@@ -1,4 +1,4 @@
-//! Control groups, of either version: a machine may have both ("hybrid").
+//! Control groups of version 1 and 2. A "hybrid" machine has both.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -9,21 +9,21 @@ use std::sync::{LazyLock, Mutex};
 
 use crate::unique;
 
-/// A group of the test's own, removed when it goes out of scope.
+/// A control group of one test, removed when it goes out of scope.
 pub struct Cgroup {
     path: PathBuf,
-    /// Version 2, the unified hierarchy.
+    /// Whether it is in the hierarchy of version 2.
     pub unified: bool,
-    /// Goes after the group.
+    /// Dropped after the group was removed.
     _controller: Option<Enabled>,
 }
 
 impl Cgroup {
-    /// A new group in the hierarchy that has `controller`.
+    /// Makes a group in the hierarchy that has `controller`.
     #[track_caller]
     pub fn new(controller: &str) -> Self {
         let (mount, unified) = hierarchy(controller);
-        // Every group of version 2 has a freezer: it is no controller.
+        // In version 2 every group can be frozen; there is no controller for that.
         let enable = unified && controller != "freezer";
         let enabled = enable.then(|| Enabled::new(&mount, controller));
         let path = mount.join(unique("group"));
@@ -40,14 +40,14 @@ impl Cgroup {
         }
     }
 
-    /// Writes `text` to the file `name`.
+    /// Writes `text` to a file of the group.
     #[track_caller]
     pub fn set(&self, name: &str, text: &str) {
         let path = self.path.join(name);
         fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 
-    /// The content of the file `name`.
+    /// The content of a file of the group.
     #[track_caller]
     pub fn get(&self, name: &str) -> String {
         let path = self.path.join(name);
@@ -57,18 +57,18 @@ impl Cgroup {
             .to_string()
     }
 
-    /// The number in the file `name`.
+    /// The number in a file of the group.
     #[track_caller]
     pub fn number(&self, name: &str) -> u64 {
         self.get(name).parse().expect("a number")
     }
 
-    /// The path of the file `name`, for a system call.
+    /// The path of a file of the group, for a system call.
     pub fn file(&self, name: &str) -> CString {
         CString::new(self.path.join(name).into_os_string().into_vec()).expect("no NUL")
     }
 
-    /// Moves a process in.
+    /// Moves a process into the group.
     #[track_caller]
     pub fn add(&self, pid: i32) {
         self.set("cgroup.procs", &pid.to_string());
@@ -81,9 +81,9 @@ impl Drop for Cgroup {
     }
 }
 
-/// Removes a group and those below it.
+/// Removes a group and the groups below it.
 pub fn remove(group: &Path) {
-    // The last member may be a zombie for a moment longer.
+    // The last process may stay a zombie for a moment, in which the group cannot be removed.
     for _ in 0..1000 {
         let below = fs::read_dir(group).into_iter().flatten().flatten();
         for entry in below.filter(|entry| entry.path().is_dir()) {
@@ -97,16 +97,16 @@ pub fn remove(group: &Path) {
     eprintln!("left behind: {}", group.display());
 }
 
-/// Where each hierarchy is mounted.
+/// The mount points of all hierarchies.
 pub fn mounts() -> Vec<PathBuf> {
     let of = |mount: Mount| PathBuf::from(&mount[1]);
     hierarchies().into_iter().map(of).collect()
 }
 
-/// The fields of a line of /proc/mounts: source, place, type, options.
+/// The fields of a line of /proc/mounts: source, mount point, type, options.
 type Mount = Vec<String>;
 
-/// Those of control groups.
+/// The lines of /proc/mounts for control groups.
 fn hierarchies() -> Vec<Mount> {
     let mounts = fs::read_to_string("/proc/mounts").expect("/proc/mounts");
     let fields = mounts
@@ -117,7 +117,7 @@ fn hierarchies() -> Vec<Mount> {
         .collect()
 }
 
-/// Where `controller` is mounted, and whether that is version 2.
+/// The mount point of `controller`, and whether it is of version 2.
 fn hierarchy(controller: &str) -> (PathBuf, bool) {
     let mut unified = None;
     for fields in hierarchies() {
@@ -132,13 +132,13 @@ fn hierarchy(controller: &str) -> (PathBuf, bool) {
     (unified.expect("no cgroups are mounted"), true)
 }
 
-/// A controller of version 2 that the groups below the root have, while any test wants it.
+/// A controller of version 2, turned on for the groups below the root while a test uses it.
 struct Enabled {
     file: PathBuf,
     controller: String,
 }
 
-/// How many tests want each controller that was not on before.
+/// The number of tests that use each controller that was off before.
 static WANTED: LazyLock<Mutex<BTreeMap<String, u32>>> = LazyLock::new(Mutex::default);
 
 impl Enabled {
@@ -150,7 +150,7 @@ impl Enabled {
         if let Some(count) = wanted.get_mut(controller) {
             *count += 1;
         } else if !is_on && fs::write(&file, format!("+{controller}")).is_ok() {
-            // If it cannot be turned on, the test fails at the file that it lacks.
+            // If this fails, the test fails when it opens a file of the controller.
             wanted.insert(controller.into(), 1);
         }
         Self {

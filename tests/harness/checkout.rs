@@ -1,4 +1,4 @@
-//! The project in another folder, for what has to be the same anywhere.
+//! A copy of the project in another folder.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,21 +8,21 @@ use std::process::Command;
 use crate::programs::{HOST, dist, root, target_of};
 use crate::{Folder, run};
 
-/// A copy of the project with its history, but with nothing that was built; removed at the
-/// end.
+/// A copy with the git history and without anything that was built. It is removed when it
+/// goes out of scope.
 pub struct Checkout {
     folder: Folder,
     path: PathBuf,
 }
 
 impl Checkout {
-    /// A copy in a folder called `name`.
+    /// Makes a copy in a folder called `name`.
     #[track_caller]
     pub fn new(name: &str) -> Self {
         Self::within(Folder::new("checkout"), name)
     }
 
-    /// The same below a folder that there is already.
+    /// Makes a copy below a folder that exists.
     #[track_caller]
     pub fn within(folder: Folder, name: &str) -> Self {
         let path = folder.join(name);
@@ -44,19 +44,19 @@ impl Checkout {
         &self.path
     }
 
-    /// The folder that it is in.
+    /// The folder of the copy.
     pub fn parent(&self) -> &Path {
         &self.folder
     }
 
-    /// A command, about to be run in it.
+    /// A command that will run in the copy.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(words[0]);
         command
             .args(&words[1..])
             .current_dir(&self.path)
             .env_remove("CARGO_TARGET_DIR");
-        // What packs is built once: it is the same in every copy.
+        // The packer has the same source in every copy, so it is not built again.
         let tools = root().join("target").join(target_of(HOST));
         let tools = tools.join("debug/pause-tools");
         if tools.exists() {
@@ -66,8 +66,8 @@ impl Checkout {
     }
 }
 
-/// The scripts and pause for this machine, where any user may read and run them: the
-/// project may be in a folder that others cannot enter.
+/// The scripts and pause for this machine in a folder that every user can read. The project
+/// itself may be in a folder that other users cannot enter.
 #[track_caller]
 pub fn scripts_for_all() -> Folder {
     let folder = Folder::for_all("scripts");
@@ -81,7 +81,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// A cargo folder with the downloads of the user's own, and this `config.toml`.
+/// Makes a cargo folder with the downloads of the user and the given `config.toml`.
 #[track_caller]
 pub fn cargo_folder(folder: &Path, config: &str) {
     let own = std::env::var_os("CARGO_HOME").map(PathBuf::from);

@@ -1,4 +1,4 @@
-//! Starts a program the way a hostile starter would.
+//! Starts a program, in unusual and hostile conditions if a test asks for them.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -16,39 +16,39 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
 
 use crate::running::Running;
 
-/// Runs in the child, between fork and exec: system calls only.
+/// A function for the child between fork and exec. It may make system calls only.
 type Hook = Box<dyn Fn() -> io::Result<()>>;
 
-/// A program, its arguments, and all that is done to it before it starts.
+/// A program, its arguments, and the conditions in which it will start.
 pub struct Launch {
     runner: Vec<CString>,
     program: CString,
-    /// argv, with argv\[0\].
+    /// All arguments, argv\[0\] included.
     arguments: Vec<CString>,
     init: bool,
     hooks: Vec<Hook>,
     streams: [Option<OwnedFd>; 2],
 }
 
-/// fork(2) without the C library's, which takes locks that a thread of the test may
-/// have held when the caller was itself forked.
+/// Calls fork(2) directly. The C library's function takes locks, which another thread of the
+/// test may have held when the caller was forked.
 ///
 /// # Safety
 ///
-/// The child makes system calls only, and none that the C library does more for.
+/// The child may make system calls only, and none for which the C library does more.
 pub unsafe fn fork() -> i32 {
-    // SAFETY: as the caller's.
+    // SAFETY: the caller's promise.
     unsafe { clone(0) }
 }
 
-/// [`fork`], with the child in new namespaces.
+/// [`fork`], with new namespaces for the child.
 unsafe fn clone(namespaces: i32) -> i32 {
     let flags = namespaces | libc::SIGCHLD;
-    // SAFETY: without a stack and CLONE_VM this is fork.
+    // SAFETY: clone without a stack and without CLONE_VM does what fork does.
     unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as i32 }
 }
 
-/// The flags for a PID namespace: without root, it takes a user namespace as well.
+/// The clone flags for a PID namespace. Without root they include a user namespace.
 pub fn pid_namespace() -> i32 {
     // SAFETY: a system call.
     match unsafe { libc::geteuid() } {
@@ -57,7 +57,7 @@ pub fn pid_namespace() -> i32 {
     }
 }
 
-/// For the errno of a call made in a [`Hook`].
+/// Converts the result of a system call made in a [`Hook`].
 pub fn checked(result: impl Into<i64>) -> io::Result<()> {
     match result.into() {
         -1 => Err(io::Error::last_os_error()),
@@ -66,7 +66,7 @@ pub fn checked(result: impl Into<i64>) -> io::Result<()> {
 }
 
 impl Launch {
-    /// `program`, with its name for argv\[0\] and no other argument.
+    /// A launch of `program` with its path as argv\[0\] and no other argument.
     pub fn new(program: &Path) -> Self {
         let name = program.file_name().expect("a file");
         Self {
@@ -79,7 +79,7 @@ impl Launch {
         }
     }
 
-    /// Has `runner` run the program: qemu-user.
+    /// Runs the program by `runner`, which is qemu-user.
     pub fn under(mut self, runner: &[&str]) -> Self {
         self.runner = runner
             .iter()
@@ -88,50 +88,49 @@ impl Launch {
         self
     }
 
-    /// One more argument.
+    /// Adds an argument.
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(c_string(OsStr::new(argument)));
         self
     }
 
-    /// argv as a whole, argv\[0\] included.
+    /// Sets all arguments, argv\[0\] included.
     pub fn argv(mut self, argv: &[&str]) -> Self {
         self.arguments = argv.iter().map(|word| c_string(OsStr::new(word))).collect();
         self
     }
 
-    /// As PID 1 of a new PID namespace.
+    /// Starts the program as PID 1 of a new PID namespace.
     pub fn init(mut self) -> Self {
         self.init = true;
         self
     }
 
-    /// One more thing to be done in the child, after all that was asked for
-    /// earlier. It may make system calls, and nothing else: no allocation.
+    /// Adds a function that the child runs before exec, after those added earlier. It may make
+    /// system calls only: no allocation.
     pub fn before(mut self, hook: impl Fn() -> io::Result<()> + 'static) -> Self {
         self.hooks.push(Box::new(hook));
         self
     }
 
-    /// Standard output or error (1 or 2) is this; without it, a pipe that
-    /// [`Running`] reads.
+    /// Sets standard output or error (1 or 2). By default each is a pipe that [`Running`] reads.
     pub fn stream(mut self, number: usize, fd: impl Into<OwnedFd>) -> Self {
         self.streams[number - 1] = Some(fd.into());
         self
     }
 
-    /// The seccomp action for `rules`; all else is allowed.
+    /// Installs a seccomp filter with an action for `rules`; all other calls are allowed.
     pub fn seccomp(self, action: SeccompAction, rules: Vec<(i64, Vec<SeccompRule>)>) -> Self {
         self.filter(SeccompAction::Allow, action, rules)
     }
 
-    /// One system call is refused, with EPERM.
+    /// Makes one system call fail with EPERM.
     pub fn without(self, call: i64) -> Self {
         let refusal = SeccompAction::Errno(libc::EPERM as u32);
         self.seccomp(refusal, vec![(call, vec![])])
     }
 
-    /// Just these system calls, and execve for the start: any other kills.
+    /// Allows only these system calls and execve. Any other call kills the program.
     pub fn only(self, calls: &[i64]) -> Self {
         let calls = calls.iter().chain([&libc::SYS_execve]);
         let rules = calls.map(|call| (*call, vec![])).collect();
@@ -152,13 +151,13 @@ impl Launch {
         })
     }
 
-    /// Starts it. Panics if it could not be started.
+    /// Starts the program. Panics if that fails.
     #[track_caller]
     pub fn start(self) -> Running {
         self.try_start().expect("start the program")
     }
 
-    /// Starts it, has it traced by this thread, and waits until execve stopped it.
+    /// Starts the program, traced by this thread, and waits until execve has stopped it.
     #[track_caller]
     pub fn start_traced(self) -> Running {
         // SAFETY: a system call.
@@ -168,11 +167,11 @@ impl Launch {
         running
     }
 
-    /// The error is that of the hook or the execve that failed.
+    /// Starts the program. The error is that of the hook or of execve.
     fn try_start(mut self) -> io::Result<Running> {
         let words: Vec<&CString> = match self.runner.is_empty() {
             true => self.arguments.iter().collect(),
-            // What runs it takes its path in place of argv[0].
+            // qemu-user wants the path of the program where argv[0] would be.
             false => (self.runner.iter())
                 .chain([&self.program])
                 .chain(self.arguments.iter().skip(1))
@@ -193,7 +192,7 @@ impl Launch {
         let streams = [0, 1].map(|i| self.streams[i].as_ref().expect("set above").as_raw_fd());
 
         let namespaces = if self.init { pid_namespace() } else { 0 };
-        // SAFETY: the child makes system calls only, as every hook promises.
+        // SAFETY: the child makes system calls only, as every hook promises to.
         let pid = unsafe { clone(namespaces) };
         if pid == -1 && self.init {
             panic!(
@@ -204,7 +203,7 @@ impl Launch {
         checked(pid)?;
         if pid == 0 {
             let failed = self.prepare(streams);
-            // SAFETY: path and argv are strings that live, with a null behind them.
+            // SAFETY: path and argv live, and a null pointer ends argv.
             let errno = match failed {
                 Ok(()) => unsafe {
                     libc::execve(path, argv.as_ptr(), [ptr::null()].as_ptr());
@@ -212,13 +211,13 @@ impl Launch {
                 },
                 Err(error) => error.raw_os_error().unwrap_or(libc::EINVAL),
             };
-            // SAFETY: four bytes that live.
+            // SAFETY: a system call on four bytes that live.
             unsafe {
                 libc::write(report.as_raw_fd(), (&raw const errno).cast(), 4);
                 libc::_exit(127)
             }
         }
-        // From here on the child is killed and reaped, whatever happens.
+        // From here on Drop kills and reaps the child.
         let running = Running::new(pid, readers.map(|fd| fd.map(File::from)));
         drop(report);
         drop(self);
@@ -233,13 +232,13 @@ impl Launch {
     fn prepare(&self, streams: [RawFd; 2]) -> io::Result<()> {
         // SAFETY: system calls on descriptors that are open.
         unsafe {
-            // Nothing outlives a test that died.
+            // The child is killed when the test ends without dropping it.
             checked(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-            // Out of the test's process group, so that a stop signal is not
-            // discarded as in an orphaned one (setpgid(2)).
+            // A stop signal would be discarded in an orphaned process group (setpgid(2)), so the
+            // child gets a group of its own, whose parent is the test.
             checked(libc::setpgid(0, 0))?;
-            // As from a terminal: Rust's start-up ignores SIGPIPE, a shell in the
-            // background SIGINT, and posix_spawn 32, which the C library hides.
+            // Dispositions as in a terminal. Rust's runtime ignores SIGPIPE, a shell ignores SIGINT
+            // in background jobs, and posix_spawn leaves signal 32 ignored.
             let default = [0u64; 4];
             for signal in (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
                 let (call, old) = (libc::SYS_rt_sigaction, ptr::null_mut::<u64>());
@@ -256,33 +255,33 @@ fn c_string(text: &OsStr) -> CString {
     CString::new(text.as_bytes()).expect("no NUL")
 }
 
-/// What becomes of standard output or error (1 or 2) when it takes nothing.
+/// A standard output or error (1 or 2) that takes nothing.
 pub type Deaf = fn(Launch, usize) -> Launch;
 
-/// Every way in which it takes nothing.
+/// All standard outputs and errors that take nothing.
 pub const DEAF: [Deaf; 5] = [closed, full_device, broken_pipe, lonely_socket, full_pipe];
 
 fn closed(launch: Launch, number: usize) -> Launch {
     launch.before(close(number as RawFd))
 }
 
-/// ENOSPC.
+/// /dev/full: a write fails with ENOSPC.
 fn full_device(launch: Launch, number: usize) -> Launch {
     let full = File::options().write(true).open("/dev/full");
     launch.stream(number, full.expect("/dev/full"))
 }
 
-/// EPIPE, and SIGPIPE.
+/// A pipe without a reader: a write fails with EPIPE, and SIGPIPE is sent.
 fn broken_pipe(launch: Launch, number: usize) -> Launch {
     launch.stream(number, io::pipe().expect("a pipe").1)
 }
 
-/// The same of a socket.
+/// A socket whose other end is closed: as the pipe.
 fn lonely_socket(launch: Launch, number: usize) -> Launch {
     launch.stream(number, UnixStream::pair().expect("a socket").0)
 }
 
-/// A write waits for ever: the other end is the program's own standard input.
+/// A full pipe, whose other end is the program's own standard input: a write never returns.
 fn full_pipe(launch: Launch, number: usize) -> Launch {
     let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).expect("a pipe");
     while nix::unistd::write(&write, &[b'.'; 4096]).is_ok() {}
@@ -294,23 +293,23 @@ fn full_pipe(launch: Launch, number: usize) -> Launch {
 
 /// Closes a descriptor in the child.
 pub fn close(fd: RawFd) -> impl Fn() -> io::Result<()> {
-    // SAFETY: whoever had it open is replaced by execve.
+    // SAFETY: a system call. execve replaces the program that opened it.
     move || checked(unsafe { libc::close(fd) })
 }
 
-/// Has the child read a pipe that never ends: its other end is open in the child.
+/// Gives the child a pipe as standard input whose other end stays open in the child itself.
 pub fn endless_input() -> io::Result<()> {
     let mut ends = [0; 2];
-    // SAFETY: system calls, and two integers that live.
+    // SAFETY: system calls on two integers that live.
     unsafe {
         checked(libc::pipe(ends.as_mut_ptr()))?;
         checked(libc::dup2(ends[0], 0))
     }
 }
 
-/// Blocks every signal in the child.
+/// Blocks all signals in the child.
 pub fn block_all_signals() -> io::Result<()> {
-    // SAFETY: a set that lives.
+    // SAFETY: system calls on a set that lives.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut set);
@@ -320,12 +319,12 @@ pub fn block_all_signals() -> io::Result<()> {
 
 /// Ignores `signal` in the child.
 pub fn ignore(signal: i32) -> impl Fn() -> io::Result<()> {
-    // SAFETY: no handler.
+    // SAFETY: a system call; there is no handler.
     move || checked(unsafe { libc::signal(signal, libc::SIG_IGN) } as i64)
 }
 
-/// Leaves a child of the program behind that is a zombie before it starts, and of
-/// a process group of its own: wait4 with 0 would not find it.
+/// Gives the program a child that is a zombie before the program starts, in another process
+/// group, where wait4 with 0 as its first argument would not find it.
 pub fn leave_zombie() -> io::Result<()> {
     // SAFETY: system calls only.
     unsafe {

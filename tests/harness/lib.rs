@@ -1,5 +1,5 @@
-//! What the tests have in common: pause started under hostile conditions, looked
-//! at from outside, and always with a limit.
+//! What the tests share: programs that start in unusual conditions, are observed from outside,
+//! and are waited for with a time limit.
 
 pub mod cell;
 pub mod cgroup;
@@ -17,24 +17,24 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-/// The version of pause, which is that of the workspace.
+/// The version of pause, which all packages of the workspace have.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The limit for a state that takes milliseconds to come, on a machine that may be busy:
-/// a minute, or the seconds in PAUSE_LIMIT. `scripts/mutants` waits for what never comes.
+/// The time limit for a state that normally comes within milliseconds: a minute, as machines
+/// may be busy, or PAUSE_LIMIT in seconds. `scripts/mutants` sets it, as mutants run into it.
 pub static LIMIT: LazyLock<Duration> = LazyLock::new(|| {
     let seconds = std::env::var("PAUSE_LIMIT").ok();
     let seconds = seconds.map(|text| text.parse().expect("PAUSE_LIMIT is a number of seconds"));
     Duration::from_secs(seconds.unwrap_or(60))
 });
 
-/// Polls `look` until it returns something, and panics with `what` at [`LIMIT`].
+/// Polls `look` until it returns a value. Panics with `what` after [`LIMIT`].
 #[track_caller]
 pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     until_at_most(*LIMIT, what, look)
 }
 
-/// The same, with another limit.
+/// The same with another time limit.
 #[track_caller]
 pub fn until_at_most<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -47,7 +47,7 @@ pub fn until_at_most<T>(limit: Duration, what: &str, mut look: impl FnMut() -> O
     }
 }
 
-/// A name that no other run of the tests has, for what all runs on a machine share.
+/// A unique name for something that all processes of the machine share.
 pub fn unique(name: &str) -> String {
     format!(
         "pause-{name}-{:012x}",
@@ -55,17 +55,17 @@ pub fn unique(name: &str) -> String {
     )
 }
 
-/// A folder of a test's own, removed when it goes out of scope.
+/// A folder of one test, removed when it goes out of scope.
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Below `target`.
+    /// Makes a folder below `target`.
     #[track_caller]
     pub fn new(name: &str) -> Self {
         Self::within(&programs::root().join("target/tests"), name)
     }
 
-    /// For any user: the project may be in a folder that others cannot enter.
+    /// Makes a folder that every user can read. Others may not be able to enter the project's.
     #[track_caller]
     pub fn for_all(name: &str) -> Self {
         Self::within(&std::env::temp_dir(), name)
@@ -98,8 +98,7 @@ impl Drop for Folder {
     }
 }
 
-/// Asserts that a script ended with one line on standard error that has `text`, and
-/// with 1.
+/// Asserts that a script exited with 1 and printed one line on standard error with `text`.
 #[track_caller]
 pub fn refused(output: &Output, text: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -110,7 +109,7 @@ pub fn refused(output: &Output, text: &str) {
     );
 }
 
-/// Runs a program that has to succeed, and returns what it printed.
+/// Runs a program that must succeed, and returns its standard output.
 #[track_caller]
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();

@@ -1,5 +1,5 @@
-//! What a program costs, for the tests and for the benchmark: memory, system calls
-//! and what orphans cost it are counted, and exact.
+//! What a program costs, for tests and benchmark: memory, system calls, and the wake-ups that
+//! orphans cause. All of it is counted.
 
 use std::fs;
 use std::path::Path;
@@ -20,21 +20,21 @@ use crate::programs::SYS_SLEEP;
 use crate::running::{Running, call_of};
 use crate::{LIMIT, until};
 
-/// What a sleeping process holds, and what it took to get there.
+/// The memory of a sleeping process, and the page faults until then.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Memory {
-    /// In bytes.
+    /// Resident memory, in bytes.
     pub resident: u64,
-    /// In bytes: private, and not of a file.
+    /// Private anonymous memory, in bytes.
     pub anonymous: u64,
-    /// In kB.
+    /// Page tables, in kB.
     pub page_tables: u64,
-    /// Minor ones, since execve.
+    /// Minor page faults since execve.
     pub faults: u64,
 }
 
-/// Measures a program as PID 1, without address randomisation, so that it is the
-/// same each time.
+/// Measures a program as PID 1, without address space layout randomisation, so that the
+/// result is the same each time.
 #[track_caller]
 pub fn memory(launch: Launch) -> Memory {
     let fixed = || {
@@ -57,14 +57,14 @@ pub fn memory(launch: Launch) -> Memory {
     }
 }
 
-/// The bytes that a memory cgroup is charged for a process of `program`, in the mean
-/// of `count`: charges are taken in batches of 64 pages a CPU.
+/// The memory that a control group is charged for a process of `program`, in bytes: the mean
+/// of `count` processes, as the kernel charges in batches of 64 pages for each CPU.
 #[track_caller]
 pub fn charge(program: &Path, count: u64) -> u64 {
     (charge_of_all(program, count) - charge_of_all(program, 0)) / count
 }
 
-/// For `count` processes, and the shell that starts them.
+/// The charge for `count` processes and the shell that starts them.
 fn charge_of_all(program: &Path, count: u64) -> u64 {
     let group = Cgroup::new("memory");
     let script = "n=0; while [ $n -lt $1 ]; do \"$0\" & n=$((n + 1)); done; read x";
@@ -79,7 +79,7 @@ fn charge_of_all(program: &Path, count: u64) -> u64 {
         }
     };
     let null = fs::File::options().write(true).open("/dev/null");
-    // Charges are taken in batches of 64 pages a CPU: of one CPU, so that there is one.
+    // All run on one CPU, so that only one batch of 64 pages may be charged too much.
     let cpu = cpus()[0];
     let shell = Launch::new(Path::new("/bin/sh"))
         .before(move || pin(cpu))
@@ -100,9 +100,9 @@ fn charge_of_all(program: &Path, count: u64) -> u64 {
     })
 }
 
-/// The numbers of the system calls that a program makes as PID 1. Each of `signals`
-/// is sent when it makes the call of that number, counted from 1; it has seen some
-/// orphans by then. To its end, or if there are none, until it sleeps.
+/// The numbers of the system calls that a program makes as PID 1, until its end or, if
+/// `signals` is empty, until it sleeps. `signals` has pairs: a signal is sent when the program
+/// makes the call with that number, counted from 1. By then some orphans have ended.
 #[track_caller]
 pub fn system_calls(launch: Launch, signals: &[(usize, i32)], to_the_end: bool) -> Vec<i64> {
     let running = launch.start_traced();
@@ -129,7 +129,7 @@ pub fn system_calls(launch: Launch, signals: &[(usize, i32)], to_the_end: bool) 
             WaitStatus::PtraceSyscall(_) => {
                 let info = syscall_info(running.pid());
                 if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
-                    // SAFETY: the member that goes with the op.
+                    // SAFETY: the member of the union that `op` names.
                     calls.push(unsafe { info.u.entry.nr } as i64);
                     for (_, signal) in signals.iter().filter(|(n, _)| *n == calls.len()) {
                         orphans(&running, 10);
@@ -145,27 +145,27 @@ pub fn system_calls(launch: Launch, signals: &[(usize, i32)], to_the_end: bool) 
     panic!("it does not end: {calls:?}")
 }
 
-/// The CPUs that the caller may use.
+/// The CPUs on which the caller may run.
 pub fn cpus() -> Vec<usize> {
     let set = sched_getaffinity(Pid::from_raw(0)).expect("a set of CPUs");
     let is_in = |cpu: &usize| set.is_set(*cpu).unwrap_or(false);
     (0..CpuSet::count()).filter(is_in).collect()
 }
 
-/// Keeps the calling thread, and what it starts, on one CPU. It makes system calls only.
+/// Pins the calling thread and its children to one CPU. It makes system calls only.
 pub fn pin(cpu: usize) -> std::io::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-/// How long a program has to be asleep to be taken for settled.
+/// A program that sleeps for this time has finished its start.
 pub const QUIET: Duration = Duration::from_millis(50);
 
-/// PTRACE_GET_SYSCALL_INFO, of Linux 5.3; that of nix 0.30 returns garbage.
+/// PTRACE_GET_SYSCALL_INFO (Linux 5.3). The function of nix 0.30 returns a wrong struct.
 fn syscall_info(pid: i32) -> libc::ptrace_syscall_info {
     let size = size_of::<libc::ptrace_syscall_info>();
-    // SAFETY: all zeros are one, and it lives.
+    // SAFETY: all zeros are a valid value, and the struct lives.
     unsafe {
         let mut info = std::mem::zeroed();
         let request = libc::PTRACE_GET_SYSCALL_INFO;
@@ -174,8 +174,7 @@ fn syscall_info(pid: i32) -> libc::ptrace_syscall_info {
     }
 }
 
-/// Has `count` processes lose their parent and then end, each first an orphan of
-/// the program's, alive.
+/// Makes `count` orphans that are alive when the program becomes their parent, and then end.
 #[track_caller]
 pub fn orphans(running: &Running, count: usize) {
     running.inside(move || {
@@ -184,7 +183,8 @@ pub fn orphans(running: &Running, count: usize) {
     });
 }
 
-// What runs inside a namespace: forks of the test, so system calls only.
+// The functions below run in forks of the test inside of a namespace, so they make system
+// calls only.
 
 /// Runs `work` in a child and waits for it.
 pub fn in_child(work: impl FnOnce()) {
@@ -199,13 +199,13 @@ pub fn in_child(work: impl FnOnce()) {
     }
 }
 
-/// Runs `work` in a child that is not waited for, once its parent is PID 1.
+/// Runs `work` in a child that is not waited for, after PID 1 has become its parent.
 pub fn in_orphan(work: impl FnOnce()) {
     // SAFETY: the child makes system calls only.
     unsafe {
         let parent = libc::getpid();
         if fork() == 0 {
-            // Asleep meanwhile: on a busy machine the parent needs the CPU to end.
+            // Sleeping leaves the CPU to the parent, which must end first.
             let moment = libc::timespec {
                 tv_sec: 0,
                 tv_nsec: 10_000,

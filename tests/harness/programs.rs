@@ -1,5 +1,5 @@
-//! The programs under test: pause in every form that can be run here, and the
-//! ones it is measured beside.
+//! The programs under test: pause in each form that can run here, and the programs that it is
+//! compared with.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ pub const SYS_SLEEP: i64 = libc::SYS_pause;
 #[cfg(target_arch = "aarch64")]
 pub const SYS_SLEEP: i64 = libc::SYS_ppoll;
 
-/// The name that OCI has for the architecture of this machine.
+/// OCI's name for the architecture of this machine.
 #[cfg(target_arch = "x86_64")]
 pub const HOST: &str = "amd64";
 #[cfg(target_arch = "aarch64")]
@@ -46,7 +46,7 @@ pub fn target_of(architecture: &str) -> &'static str {
     platform.expect("a line in scripts/platforms").1
 }
 
-/// The file that `scripts/build` leaves for `architecture`.
+/// The file that `scripts/build` makes for `architecture`.
 #[track_caller]
 pub fn dist(architecture: &str) -> PathBuf {
     let path = root().join(format!("dist/pause-linux-{architecture}"));
@@ -64,8 +64,8 @@ pub fn size(architecture: &str) -> u64 {
     fs::metadata(dist(architecture)).expect("the file").len()
 }
 
-/// pause for this machine: the very file in `dist/` if `scripts/test` says so in
-/// PAUSE_DIST, else what cargo builds for a release.
+/// The path of pause for this machine: in `dist/` if PAUSE_DIST is set, as `scripts/test` does,
+/// else the binary that cargo builds in the release profile.
 pub fn host() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     if std::env::var_os("PAUSE_DIST").is_some() {
@@ -85,24 +85,24 @@ pub fn host() -> PathBuf {
     BUILT.get_or_init(build).clone()
 }
 
-/// pause, about to be started on this machine.
+/// A launch of pause for this machine.
 pub fn pause() -> Launch {
     Launch::new(&host())
 }
 
-/// pause for arm64 under qemu-user.
+/// A launch of pause for arm64 under qemu-user.
 pub fn arm64() -> Launch {
     emulated(&dist("arm64"))
 }
 
-/// Any program for arm64, in the same way.
+/// A launch of any program for arm64 under qemu-user.
 pub fn emulated(program: &Path) -> Launch {
     let qemu = qemu_user("aarch64");
     Launch::new(program).under(&[qemu.to_str().expect("UTF-8")])
 }
 
-/// qemu-user for a machine, as Debian names it: `-static` was given up after trixie, where
-/// qemu-user itself is static.
+/// The path of qemu-user for an architecture. Debian releases after 12 dropped the suffix
+/// `-static`, as their qemu-user is static.
 #[track_caller]
 pub fn qemu_user(machine: &str) -> PathBuf {
     let names = [format!("qemu-{machine}-static"), format!("qemu-{machine}")];
@@ -111,7 +111,7 @@ pub fn qemu_user(machine: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("qemu-{machine}-static is missing: run scripts/setup"))
 }
 
-/// One of the programs in `tests/programs` for this machine, built and linked as pause is.
+/// The path of one of `tests/programs` for this machine, built and linked as pause is.
 pub fn program(name: &str) -> PathBuf {
     program_for(HOST, name)
 }
@@ -127,12 +127,12 @@ pub fn program_for(architecture: &str, name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// Builds them, and returns the folder that they are in.
+/// Builds these programs, and returns the folder with them.
 fn build_programs(architecture: &str) -> PathBuf {
     let target = root().join("target");
     fs::create_dir_all(&target).expect("a folder");
-    // The benchmark may run beside the tests: cargo replaces what is there only when it has
-    // changed, and one at a time.
+    // The benchmark may run at the same time. cargo takes a lock, and replaces a file only when
+    // it has changed.
     let lock = File::create(target.join("programs.lock")).expect("a file to lock");
     lock.lock().expect("a lock");
     let built = Command::new(root().join("scripts/cargo"))

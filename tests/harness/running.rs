@@ -1,4 +1,4 @@
-//! A started program: what can be seen of it, and what can be done to it.
+//! A program that was started: its state, and what a test does to it.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -21,26 +21,26 @@ pub struct Running {
     ended: bool,
 }
 
-/// How a program ended, and what it wrote.
+/// How a program ended and what it wrote.
 #[derive(Debug, PartialEq)]
 pub struct Ended {
-    /// The exit status, or the number of the signal that killed it.
+    /// The exit status, or as an error the number of the signal that killed it.
     pub how: Result<i32, i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-/// What pause costs while it lives: all of it is counted, none of it timed.
+/// What pause costs while it runs, in counts that do not depend on the speed of the machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// Switches to and from it, voluntary or not.
+    /// Voluntary and involuntary context switches.
     pub switches: u64,
-    /// Time on a CPU, in nanoseconds.
+    /// CPU time in nanoseconds.
     pub cpu: u64,
 }
 
 impl Cost {
-    /// Of a process, by its folder in a /proc.
+    /// Reads the cost of a process from its folder in /proc.
     #[track_caller]
     pub fn of(process: &Path) -> Self {
         let status = Status::from_file(process.join("status")).expect("its status");
@@ -58,7 +58,7 @@ impl Cost {
     }
 }
 
-/// The status of a helper that could not enter the namespace.
+/// The exit status of a helper that could not enter the namespace.
 const NOT_ENTERED: i32 = 126;
 
 impl Running {
@@ -70,7 +70,7 @@ impl Running {
         }
     }
 
-    /// Its PID in the test's own namespace.
+    /// The PID in the namespace of the test.
     pub fn pid(&self) -> i32 {
         self.pid
     }
@@ -87,24 +87,24 @@ impl Running {
         Cost::of(Path::new(&format!("/proc/{}", self.pid)))
     }
 
-    /// Waits until it sleeps in its last system call: pause, or ppoll where
-    /// there is none and under qemu.
+    /// Waits until pause sleeps in its last system call: pause, or ppoll on architectures without
+    /// pause and under qemu.
     #[track_caller]
     pub fn ready(self) -> Self {
         self.await_call(&[crate::programs::SYS_SLEEP, libc::SYS_ppoll]);
         self
     }
 
-    /// Waits until it has slept for some time: for programs of which it is not known
-    /// in which system call they do.
+    /// Waits until the program has slept for some time. For programs whose last system call is
+    /// not known.
     #[track_caller]
     pub fn settled(self) -> Self {
         self.settle();
         self
     }
 
-    /// The same, and what it has cost by then: what a signal or the end of a child is to
-    /// change has changed.
+    /// The same, and returns the cost. By then every effect of a signal or an ended child is
+    /// included.
     #[track_caller]
     pub fn settle(&self) -> Cost {
         let mut since = (self.cost(), Instant::now());
@@ -117,7 +117,7 @@ impl Running {
         })
     }
 
-    /// Waits until it sleeps in one of `calls`.
+    /// Waits until the program sleeps in one of `calls`.
     #[track_caller]
     pub fn await_call(&self, calls: &[i64]) {
         until("asleep in the system call", || {
@@ -131,7 +131,7 @@ impl Running {
         checked(unsafe { libc::kill(self.pid, signal) }).expect("send a signal");
     }
 
-    /// Waits until it is stopped.
+    /// Waits until the program is stopped.
     #[track_caller]
     pub fn stopped(&self) {
         until("stopped", || {
@@ -148,19 +148,19 @@ impl Running {
             .collect()
     }
 
-    /// The PIDs of its children, in the test's own namespace.
+    /// The PIDs of its children in the namespace of the test.
     pub fn child_pids(&self) -> Vec<i32> {
         self.child_stats().iter().map(|stat| stat.pid).collect()
     }
 
-    /// How many children it has, and how many of them are zombies.
+    /// The number of its children, and how many of them are zombies.
     pub fn children(&self) -> (usize, usize) {
         let stats = self.child_stats();
         let zombies = stats.iter().filter(|stat| stat.state == 'Z').count();
         (stats.len(), zombies)
     }
 
-    /// Waits until it has no child left.
+    /// Waits until the program has no child.
     #[track_caller]
     pub fn childless(&self) {
         until("no child, living or dead", || {
@@ -168,7 +168,7 @@ impl Running {
         });
     }
 
-    /// Waits for the end.
+    /// Waits for the end of the program.
     #[track_caller]
     pub fn end(mut self) -> Ended {
         let pid = Pid::from_raw(self.pid);
@@ -197,8 +197,7 @@ impl Running {
         }
     }
 
-    /// The number of the signal that kills it, which nix does not know for the
-    /// real-time ones.
+    /// The number of the signal that kills the program. nix does not know the real-time signals.
     #[track_caller]
     pub fn killed_by(mut self) -> i32 {
         let mut status = 0;
@@ -215,15 +214,15 @@ impl Running {
         libc::WTERMSIG(status)
     }
 
-    /// Whether it has not ended, and is no zombie.
+    /// Whether the program runs, that is, has not ended and is no zombie.
     pub fn is_alive(&self) -> bool {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let pid = Id::Pid(Pid::from_raw(self.pid));
         matches!(waitid(pid, flags), Ok(WaitStatus::StillAlive))
     }
 
-    /// Runs `work` in a process inside the program's PID namespace, and waits for
-    /// it to end. `work` makes system calls only; its exit status must be 0.
+    /// Runs `work` in a process inside the PID namespace of the program, and waits for it. `work`
+    /// makes system calls only, and must exit with 0.
     #[track_caller]
     pub fn inside(&self, work: impl Fn() -> i32) {
         let status = self.status_of(work);
@@ -233,8 +232,8 @@ impl Running {
         );
     }
 
-    /// As [`Running::inside`], for work that may end the program: the kernel then
-    /// kills all that is in its namespace.
+    /// As [`Running::inside`], for work that may end the program. The kernel then kills every
+    /// process of the namespace, this helper included.
     #[track_caller]
     pub fn inside_to_the_end(&self, work: impl Fn() -> i32) {
         let status = self.status_of(work);
@@ -244,7 +243,7 @@ impl Running {
         );
     }
 
-    /// The exit status of `work`, as a shell would give it.
+    /// The exit status of `work`, or 128 + signal as in a shell.
     #[track_caller]
     fn status_of(&self, work: impl Fn() -> i32) -> i32 {
         // SAFETY: the children make system calls only.
@@ -264,9 +263,9 @@ impl Running {
     }
 }
 
-/// The number of the system call in which a process sleeps, if it does.
+/// The number of the system call in which a process sleeps.
 pub fn call_of(pid: i32) -> Option<i64> {
-    // "running", or the number and six arguments; ESRCH once it ended.
+    // /proc/PID/syscall: "running", or the number and six arguments; ESRCH after the end.
     let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
     text.split_whitespace().next()?.parse().ok()
 }
@@ -286,9 +285,9 @@ impl Drop for Running {
     }
 }
 
-/// The children of the caller are born into the PID namespace of `pid`; without
-/// root, into its user namespace as well. The caller loses its descriptors: they
-/// are copies of those of all tests that run now, who would wait for their end.
+/// Makes the next children of the caller members of the PID namespace of `pid`, and without
+/// root of its user namespace. It closes the caller's descriptors: those are copies of the
+/// pipes of other tests, which wait until all copies are closed.
 fn enter(pid: i32) -> io::Result<()> {
     // SAFETY: system calls only.
     unsafe {
@@ -299,7 +298,7 @@ fn enter(pid: i32) -> io::Result<()> {
     }
 }
 
-/// Runs `work` in a child, and returns its exit status or that of a shell.
+/// Runs `work` in a child, and returns its exit status, or 128 + signal as in a shell.
 fn in_child(work: &impl Fn() -> i32) -> i32 {
     // SAFETY: the child makes system calls only.
     unsafe {

@@ -1,5 +1,4 @@
-//! A real machine of each architecture: Debian's kernel under qemu-system, with
-//! pause as PID 1 of all of it.
+//! pause as PID 1 of a virtual machine with a kernel of Debian, under qemu-system.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -9,8 +8,8 @@ use std::process::{Command, Stdio};
 use harness::programs::{dist, program_for, root};
 use harness::{Folder, VERSION};
 
-/// Boots the kernel of `machine` in `target/machine`, and returns what its console showed.
-/// `machine` begins with the architecture.
+/// Boots the kernel of `machine` in `target/machine`, and returns the text of its console. The
+/// name of a machine begins with its architecture.
 fn boot(machine: &str, emulator: &str, options: &[&str], console: &str) -> String {
     let architecture = machine.split('-').next().expect("its name");
     let machines = root().join("target/machine");
@@ -36,7 +35,7 @@ fn boot(machine: &str, emulator: &str, options: &[&str], console: &str) -> Strin
         .status();
     assert!(packed.expect("sh").success(), "cpio: run scripts/setup");
 
-    // A limit for machines that are emulated on one that is busy.
+    // The limit is long, as machines are emulated, perhaps on a busy host.
     let output = Command::new("timeout")
         .args(["--kill-after=5", "800", emulator])
         .args(["-m", "512", "-no-reboot", "-nographic"])
@@ -54,7 +53,7 @@ fn boot(machine: &str, emulator: &str, options: &[&str], console: &str) -> Strin
     text
 }
 
-/// Checks what the console showed.
+/// Checks the text of the console.
 #[track_caller]
 fn holds(console: &str) {
     let version = format!("version: pause {VERSION} 0");
@@ -72,7 +71,7 @@ fn holds(console: &str) {
     ] {
         assert!(console.contains(line), "no '{line}' in:\n{console}");
     }
-    // The very last line but the kernel's is that of PID 1, which has no warning.
+    // PID 1 prints its last line after everything but the kernel, and prints no warning.
     assert!(
         console.contains("woken: 0\r\nShutting down, got signal: Terminated"),
         "{console}"
@@ -87,7 +86,7 @@ limited! {
         holds(&boot("amd64", "qemu-system-x86_64", &[], "ttyS0"));
     }
 
-    /// The oldest kernel that the project knows.
+    /// The oldest kernel on which pause is tested.
     #[ignore = "needs scripts/test"]
     fn amd64_as_the_init_of_a_machine_with_linux_5_10() {
         let console = boot("amd64-5.10", "qemu-system-x86_64", &[], "ttyS0");
@@ -95,7 +94,7 @@ limited! {
         holds(&console);
     }
 
-    /// As ARMv8.0 was, with pages of 4 KiB.
+    /// An ARMv8.0 processor, with pages of 4 KiB.
     #[ignore = "needs scripts/test"]
     fn arm64_as_the_init_of_a_machine() {
         let options = ["-machine", "virt", "-cpu", "cortex-a53"];
@@ -104,7 +103,7 @@ limited! {
         holds(&console);
     }
 
-    /// Debian has a kernel with pages of 16 KiB, and none with 64.
+    /// Pages of 16 KiB. Debian has no kernel with pages of 64 KiB for arm64.
     #[ignore = "needs scripts/test"]
     fn arm64_as_the_init_of_a_machine_with_16_kib_pages() {
         let console = boot("arm64-16k", "qemu-system-aarch64", &ARM, "ttyAMA0");

@@ -1,8 +1,8 @@
-//! Starts a program as kernels did until 2022 when they were asked to: with argc 0, and the
-//! environment, a variable `-v`, where argv\[1\] would be.
+//! Starts a program with argc 0, as kernels before 5.18 do on request. The environment, with a
+//! variable `-v`, is then where argv\[1\] would be.
 //!
-//! Arguments: the file of pause, which is loaded and entered with a stack made by hand. Each
-//! further argument adds one to argc on the same stack: with two, `-v` is argv\[1\].
+//! Arguments: the file of pause, which is loaded and entered with a stack that this program
+//! makes. Each further argument adds one to argc on the same stack: with two, `-v` is argv\[1\].
 
 #![no_std]
 #![no_main]
@@ -19,17 +19,17 @@ mod end;
 #[path = "../../src/start/mod.rs"]
 mod start;
 
-/// More than the size of the file, whose segment has all of it.
+/// Larger than the file, whose one segment contains all of it.
 const LENGTH: usize = 65536;
-/// Where an ELF file of 64 bits has the offset of its entry point (`e_entry`).
+/// The offset of `e_entry`, the entry point, in a 64-bit ELF header.
 const E_ENTRY: usize = 24;
 
-/// The stack pointer has to be a multiple of 16.
+/// A stack pointer must be a multiple of 16.
 #[repr(align(16))]
 struct Stack([usize; 6]);
 
 extern "C" fn main(stack: *const usize) -> ! {
-    // SAFETY: the kernel puts argc there, and argv behind it.
+    // SAFETY: the kernel puts argc there, followed by argv.
     let (argc, path) = unsafe { (*stack, CStr::from_ptr((*stack.add(2)) as _)) };
     let Ok(file) = open(path, OFlags::RDONLY, Mode::empty()) else {
         end::exit(1)
@@ -42,8 +42,7 @@ extern "C" fn main(stack: *const usize) -> ! {
     };
     // argc, the end of argv, the environment and its end, the end of the auxiliary vector.
     let stack = Stack([argc - 2, 0, c"-v".as_ptr().addr(), 0, 0, 0]);
-    // SAFETY: the file has its entry point there, and the stack the form in which the
-    // kernel starts a program.
+    // SAFETY: the entry point of the file, and a stack as the kernel makes it for a program.
     unsafe {
         let entry = start.byte_add(*start.byte_add(E_ENTRY).cast::<usize>());
         #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! Starts /pause without any argument, not even its name, and with a variable `-v`.
+//! Starts /pause with an empty argv, without even a name, and with a variable `-v`.
 
 #![no_std]
 #![no_main]
@@ -13,7 +13,7 @@ mod end;
 mod start;
 
 extern "C" fn main(_stack: *const usize) -> ! {
-    // SAFETY: both lists are of strings, with a null pointer behind the last.
+    // SAFETY: both lists have strings that live, and a null pointer at the end.
     let _ = unsafe {
         execve(
             c"/pause",

@@ -1,4 +1,4 @@
-//! The floor for a program that ends: it exits with 0 and does nothing else.
+//! A program that exits with 0 and does nothing else: the least that an exec and an end cost.
 
 #![no_std]
 #![no_main]

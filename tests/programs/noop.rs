@@ -1,4 +1,4 @@
-//! The floor: a program that sleeps and does nothing else.
+//! A program that sleeps and does nothing else: the least that a process costs.
 
 #![no_std]
 #![no_main]

@@ -1,5 +1,5 @@
-//! What other compilers and other versions of rustix make of pause, each in a copy of the
-//! project, by `scripts/build`.
+//! Builds pause with other compilers and other versions of rustix, each in a copy of the
+//! project by `scripts/build`, and compares the sizes.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,7 +11,7 @@ use toml_edit::DocumentMut;
 
 use crate::project::{platforms, root, script};
 
-/// The project's files that a build reads.
+/// The files of the project that a build reads.
 const FILES: [&str; 8] = [
     ".cargo",
     "Cargo.lock",
@@ -23,7 +23,7 @@ const FILES: [&str; 8] = [
     "src",
 ];
 
-/// A folder of this run's own, removed at its end.
+/// A temporary folder, removed when it goes out of scope.
 struct Copy(PathBuf);
 
 impl Drop for Copy {
@@ -32,8 +32,8 @@ impl Drop for Copy {
     }
 }
 
-/// A line of the table: what it is called, the compiler (the pinned one is the empty name),
-/// and the version of rustix, if it is not the pinned one.
+/// A row of the table: its title, a compiler (an empty name is the one of rust-toolchain.toml),
+/// and a version of rustix, if it is not the one in Cargo.lock.
 struct Row {
     name: String,
     toolchain: String,
@@ -41,7 +41,7 @@ struct Row {
 }
 
 impl Row {
-    /// Of a pair of words, once it is sure that the compiler or the version is there.
+    /// Makes a row from two arguments, after checking that the compiler or the version exists.
     fn new(pair: &[String], copy: &Path) -> Result<Self> {
         match pair {
             [kind, name] if kind == "toolchain" => Ok(Self {
@@ -64,7 +64,7 @@ impl Row {
     }
 }
 
-/// Takes pairs of `toolchain NAME` and `rustix VERSION`, and prints a table of the sizes.
+/// Takes pairs of arguments, `toolchain NAME` or `rustix VERSION`, and prints the table.
 pub fn compare(arguments: impl Iterator<Item = OsString>) -> Result<()> {
     let words: Vec<_> = arguments.map(|word| word.display().to_string()).collect();
     let target = root().join("target");
@@ -104,7 +104,7 @@ fn names() -> impl Iterator<Item = String> {
         .map(|platform| platform.architecture.to_string())
 }
 
-/// What a compiler says it is; it has to be installed.
+/// The version that a compiler reports. The compiler must be installed.
 fn compiler(name: &str) -> Result<String> {
     let (mut command, hint) = match name {
         "debian" => (
@@ -126,8 +126,8 @@ fn compiler(name: &str) -> Result<String> {
     }
 }
 
-/// Copies what a build reads, with this version of rustix, and leaves there what was built
-/// for the line before.
+/// Copies the files that a build reads, sets the version of rustix, and keeps what was built
+/// for the row before.
 fn prepare(copy: &Path, rustix: Option<&str>) -> Result<()> {
     for file in FILES.into_iter().chain(["tests"]) {
         let _ = fs::remove_dir_all(copy.join(file)).or_else(|_| fs::remove_file(copy.join(file)));
@@ -140,7 +140,7 @@ fn prepare(copy: &Path, rustix: Option<&str>) -> Result<()> {
         .arg("-r")
         .args(manifests)
         .arg(copy.join("tests")))?;
-    // cargo wants the files that the manifest of the tests names; empty ones will do.
+    // cargo needs the files that the manifests of the tests name; empty files are enough.
     for file in ["harness/lib.rs", "tests.rs", "e2e/main.rs", "bench/main.rs"] {
         let file = copy.join("tests").join(file);
         fs::create_dir_all(file.parent().context("a folder")?)?;
@@ -152,7 +152,7 @@ fn prepare(copy: &Path, rustix: Option<&str>) -> Result<()> {
     }
 }
 
-/// The sizes of what `scripts/build` makes of the copy.
+/// The sizes of the files that `scripts/build` makes in the copy.
 fn sizes(copy: &Path, row: &Row) -> Result<Vec<Option<u64>>> {
     let mut sizes = Vec::new();
     for platform in platforms() {
@@ -175,8 +175,8 @@ fn sizes(copy: &Path, row: &Row) -> Result<Vec<Option<u64>>> {
     Ok(sizes)
 }
 
-/// Has a copy use a version of rustix, of which each hides its runtime under a name of its
-/// own.
+/// Sets a version of rustix in a copy. In each version the module with the entry point's
+/// runtime has another name, which main.rs must use.
 fn use_rustix(copy: &Path, version: &str) -> Result<()> {
     let manifest = copy.join("Cargo.toml");
     let mut document: DocumentMut = fs::read_to_string(&manifest)?.parse()?;
@@ -201,7 +201,7 @@ fn use_rustix(copy: &Path, version: &str) -> Result<()> {
     Ok(())
 }
 
-/// rustix as a project uses it.
+/// The source of rustix that cargo has downloaded for a project.
 fn rustix(project: &Path) -> Result<cargo_metadata::Package> {
     let metadata = cargo_metadata::MetadataCommand::new()
         .current_dir(project)
@@ -214,7 +214,7 @@ fn rustix(project: &Path) -> Result<cargo_metadata::Package> {
         .context("no rustix")
 }
 
-/// The name of its hidden module.
+/// The name of the hidden module with the runtime.
 fn module(project: &Path) -> Result<String> {
     let manifest = rustix(project)?.manifest_path;
     let library = manifest.parent().context("a folder")?.join("src/lib.rs");
@@ -230,7 +230,7 @@ fn module(project: &Path) -> Result<String> {
     Ok(format!("runtime{suffix}"))
 }
 
-/// Runs a program that has to succeed.
+/// Runs a program that must succeed.
 fn run(command: &mut Command) -> Result<()> {
     let output = command
         .output()
@@ -241,7 +241,7 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The first line of what a program said when it failed.
+/// The first line of the error that a program printed.
 fn reason(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());

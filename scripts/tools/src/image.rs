@@ -1,5 +1,5 @@
-//! The image, packed for every platform and every engine: an OCI layout in a tar
-//! archive, and in it the manifest.json by which Docker loads.
+//! Packs the image for all platforms and all engines: an OCI layout in a tar archive that also
+//! contains manifest.json, which `docker load` reads.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -20,11 +20,11 @@ use tar::{EntryType, Header};
 
 use crate::project::{self, Platform, say, sha256};
 
-/// What scripts/image and scripts/release were given.
+/// The arguments of scripts/image and scripts/release.
 pub struct Options {
-    /// What engines store the image as.
+    /// The image name that engines store.
     pub name: Reference,
-    /// Where the source is, if anybody knows.
+    /// The URL of the source code, if it is known.
     pub source: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl Options {
     }
 }
 
-/// A name with its host and its tag, which engines would otherwise fill in, each by itself.
+/// Checks that a name has a host and a tag. Engines would fill in different ones.
 fn parse_name(name: &str) -> Result<Reference> {
     let parsed = Reference::from_str(name).ok();
     let whole = parsed.filter(|parsed| {
@@ -74,7 +74,7 @@ fn parse_name(name: &str) -> Result<Reference> {
     })
 }
 
-/// The blobs of a layout, by their descriptors.
+/// The blobs of an OCI layout and their descriptors.
 #[derive(Default)]
 struct Blobs(Vec<(Descriptor, Vec<u8>)>);
 
@@ -90,12 +90,12 @@ impl Blobs {
     }
 }
 
-/// As JSON without white space, with the keys in order.
+/// JSON without white space, with sorted keys.
 fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(serde_json::to_value(value)?.to_string().into_bytes())
 }
 
-/// One entry of a tar archive, with nothing in it of this machine, user and time.
+/// An entry of a tar archive that does not depend on the machine, the user and the time.
 fn entry(mut header: Header, path: &str, mode: u32, time: u64, content: &[u8]) -> Result<Vec<u8>> {
     let kind = if path.ends_with('/') {
         EntryType::Directory
@@ -112,17 +112,17 @@ fn entry(mut header: Header, path: &str, mode: u32, time: u64, content: &[u8]) -
     header.set_cksum();
     let mut archive = tar::Builder::new(Vec::new());
     archive.append(&header, content)?;
-    // Without the two blocks of zeros that end an archive.
+    // The two blocks of zeros at the end of an archive are left out here.
     let mut bytes = archive.into_inner()?;
     bytes.truncate(bytes.len() - END.len());
     Ok(bytes)
 }
 
-/// What ends a tar archive.
+/// The end of a tar archive.
 const END: [u8; 1024] = [0; 1024];
 
-/// The layer: `/pause` alone. The oldest form of header is the shortest, and the time is
-/// no part of it, so that a layer is the same as long as the binary is.
+/// The layer, with `/pause` as its only entry. The oldest tar format (v7) has the shortest
+/// header, and the time is 0, so that the layer depends on the binary alone.
 fn layer(pause: &[u8]) -> Result<Vec<u8>> {
     let mut layer = entry(Header::new_old(), "pause", 0o755, 0, pause)?;
     layer.extend(END);
@@ -139,7 +139,7 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(compressed)
 }
 
-/// What a node pulls for one platform.
+/// Adds what a node pulls for one platform, and returns the descriptor of the manifest.
 struct Image {
     manifest: Descriptor,
     config: Descriptor,
@@ -153,8 +153,8 @@ fn image(platform: &Platform, blobs: &mut Blobs) -> Result<Image> {
     let config = ImageConfigurationBuilder::default()
         .architecture(architecture.clone())
         .os(Os::Linux)
-        // Any uid would do; not root, for runAsNonRoot. No CMD: `kubeadm upgrade` runs the
-        // image with -v in its place.
+        // The user is not root, for runAsNonRoot; any other number would do. There is no CMD,
+        // because `kubeadm upgrade` runs the image with -v in its place.
         .config(
             ConfigBuilder::default()
                 .user("65535:65535")
@@ -189,7 +189,7 @@ fn image(platform: &Platform, blobs: &mut Blobs) -> Result<Image> {
     })
 }
 
-/// The annotations of the index, where no image grows by them.
+/// The annotations. They are in the index, so that no manifest grows by them.
 fn annotations(options: &Options, epoch: u64) -> Result<HashMap<String, String>> {
     let package = project::package()?;
     let time = project::timestamp(epoch).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
@@ -220,8 +220,8 @@ pub fn pack(options: &Options) -> Result<()> {
             layer,
         } = image(&platform, &mut blobs)?;
         let path = |of: &Descriptor| format!("blobs/sha256/{}", of.digest().digest());
-        // Docker's own store holds one platform under a name, and takes the last that it
-        // reads for it, whichever its own is.
+        // Docker's own image store holds one platform under a name: the last one that it reads,
+        // even if that is not the platform of the machine.
         let tag = match platform.architecture {
             "amd64" => name.clone(),
             other => format!("{name}-{other}"),
@@ -246,8 +246,8 @@ pub fn pack(options: &Options) -> Result<()> {
         .build()?;
     let mut index = blobs.add(MediaType::ImageIndex, json_bytes(&index)?)?;
     let size = index.size();
-    // containerd, podman and Docker take the first annotation for the name; the second is
-    // what the specification has, and skopeo's `oci-archive:FILE:TAG`.
+    // containerd, podman and Docker read the image name from the first annotation. The second is
+    // the one of the specification, which skopeo uses for `oci-archive:FILE:TAG`.
     index.set_annotations(Some(HashMap::from([
         ("io.containerd.image.name".into(), name.clone()),
         (

@@ -1,5 +1,5 @@
-//! What `scripts/image`, `scripts/release` and `scripts/bench --toolchain` run. Each of
-//! them says what it takes and leaves (`--help`), and builds what this reads.
+//! The program behind `scripts/image`, `scripts/release` and `scripts/bench --toolchain`. Their
+//! `--help` says what each of them reads and writes.
 
 mod compilers;
 mod image;
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, whatever it was that failed.
+            // Errors are printed in one line.
             let text = format!("{error:#}").replace('\n', " ");
             eprintln!("{}: {text}", project::script());
             ExitCode::FAILURE

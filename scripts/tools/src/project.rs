@@ -1,4 +1,4 @@
-//! The project: its folders and platforms, and what git and Cargo.toml say of it.
+//! The project: its folders, its platforms, and what git and Cargo.toml say about it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,47 +9,47 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand, Package};
 use sha2::{Digest, Sha256};
 
-/// The root of the project, which the scripts know.
+/// The root folder of the project. The scripts set PAUSE_ROOT.
 pub fn root() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| std::env::var_os("PAUSE_ROOT").unwrap_or_default().into())
 }
 
-/// Where what is built is left.
+/// The folder for everything that is built.
 pub fn dist(file: &str) -> PathBuf {
     root().join("dist").join(file)
 }
 
-/// The script that runs this, for what is said to its user.
+/// The name of the script that runs this program, for messages.
 pub fn script() -> String {
     std::env::var("PAUSE_SCRIPT").unwrap_or_else(|_| "scripts/tools".into())
 }
 
-/// Says what was done: one line.
+/// Prints one line that says what was done.
 pub fn say(text: &str) {
     println!("{}: {text}", script());
 }
 
-/// A platform: its name in OCI, and Rust's target for it.
+/// A platform: its architecture in OCI's terms, and Rust's target.
 pub struct Platform {
     pub architecture: &'static str,
     pub target: &'static str,
 }
 
 impl Platform {
-    /// The name of its file in `dist/`.
+    /// The name of the binary in `dist/`.
     pub fn file(&self) -> String {
         format!("pause-linux-{}", self.architecture)
     }
 
-    /// The content of its file, which scripts/build made.
+    /// The content of the binary that scripts/build made.
     pub fn pause(&self) -> Result<Vec<u8>> {
         let path = dist(&self.file());
         fs::read(&path).with_context(|| format!("{}: run scripts/build", path.display()))
     }
 }
 
-/// Every platform of `scripts/platforms`, in its order.
+/// All platforms of `scripts/platforms`, in its order.
 pub fn platforms() -> Vec<Platform> {
     let lines = include_str!("../../platforms").lines();
     let lines = lines.filter(|line| !line.starts_with('#'));
@@ -63,7 +63,7 @@ pub fn platforms() -> Vec<Platform> {
     lines.filter_map(platform).collect()
 }
 
-/// What cargo says of the project, with what is linked for `target`, if one is given.
+/// The output of `cargo metadata`, limited to the dependencies for `target` if one is given.
 pub fn metadata(target: Option<&str>) -> Result<Metadata> {
     let mut command = MetadataCommand::new();
     command.manifest_path(root().join("Cargo.toml"));
@@ -76,14 +76,14 @@ pub fn metadata(target: Option<&str>) -> Result<Metadata> {
     command.exec().context("cargo metadata")
 }
 
-/// What Cargo.toml says of pause.
+/// The package of pause in Cargo.toml.
 pub fn package() -> Result<Package> {
     let package = metadata(None)?.root_package().cloned();
     package.context("Cargo.toml has no package")
 }
 
-/// Runs git here, whoever the clone belongs to and whatever the user's settings are.
-/// Nothing, where this is no clone.
+/// Runs git in the project, whoever owns the clone, and without the settings of the user.
+/// Returns nothing if this is no clone.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git")
         .args(["-c", "safe.directory=*", "-C"])
@@ -97,10 +97,10 @@ fn git(arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| text.trim().to_string())
 }
 
-/// The commit, with `-dirty` where the files are not those of the commit; nothing
-/// outside a clone.
+/// The commit, with the suffix `-dirty` if files differ from it. Returns nothing outside of a
+/// clone.
 pub fn revision() -> Option<String> {
-    // A copy of the files below another project's clone is no clone.
+    // A copy of the files inside the clone of another project is not a clone of this one.
     let top = git(&["rev-parse", "--show-toplevel"])?;
     if fs::canonicalize(top).ok()? != fs::canonicalize(root()).ok()? {
         return None;
@@ -110,8 +110,8 @@ pub fn revision() -> Option<String> {
     Some(if clean { commit } else { commit + "-dirty" })
 }
 
-/// The time of the source, in seconds since 1970: SOURCE_DATE_EPOCH, else that of the
-/// commit, else 0.
+/// The time of the source in seconds since 1970: SOURCE_DATE_EPOCH if it is set, else the time
+/// of the commit, else 0.
 pub fn epoch() -> Result<u64> {
     if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
         return match epoch.parse() {
@@ -123,7 +123,7 @@ pub fn epoch() -> Result<u64> {
     Ok(commit.and_then(|seconds| seconds.parse().ok()).unwrap_or(0))
 }
 
-/// A time as OCI and SPDX want it.
+/// A time in the format of OCI and SPDX.
 pub fn timestamp(epoch: u64) -> chrono::DateTime<chrono::Utc> {
     chrono::DateTime::from_timestamp(epoch as i64, 0).unwrap_or_default()
 }
@@ -136,7 +136,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes a file of `dist/` in one step: who reads it meanwhile finds the old or the new.
+/// Writes a file of `dist/` and renames it into place, so that readers find the old or the new.
 pub fn replace(file: &str, content: &[u8]) -> Result<()> {
     let path = dist(file);
     let new = dist(&format!(".{file}.{}", std::process::id()));

@@ -1,4 +1,4 @@
-//! What lies beside the image in a release: an SBOM, a provenance statement, checksums.
+//! The files beside the image in a release: an SBOM, a provenance statement and checksums.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -16,7 +16,7 @@ use spdx_rs::models::{
 use crate::image::Options;
 use crate::project::{self, hex, platforms, say, sha256};
 
-/// The commit of a release, which has all that is in the files.
+/// The commit of a release. All files must be committed.
 pub fn revision() -> Result<String> {
     match project::revision() {
         None => bail!("a release is that of a commit, and this is no git clone"),
@@ -27,7 +27,7 @@ pub fn revision() -> Result<String> {
     }
 }
 
-/// Writes all of it, for what scripts/image left in `dist/`.
+/// Writes these files for the image that scripts/image left in `dist/`.
 pub fn describe(options: &Options) -> Result<()> {
     let revision = revision()?;
     let mut files: Vec<_> = platforms().iter().map(|platform| platform.file()).collect();
@@ -68,7 +68,7 @@ struct Linked {
 
 impl Linked {
     fn new() -> Result<Self> {
-        // The same for each platform, which a test of the SBOM holds.
+        // The crates are the same on every platform; a test of the SBOM checks that.
         let metadata = project::metadata(Some(platforms()[0].target))?;
         let mut linked = Self {
             metadata,
@@ -89,7 +89,7 @@ impl Linked {
         Ok(linked)
     }
 
-    /// Those that are linked, and not those of a build script.
+    /// The dependencies that are linked, without those of build scripts.
     fn dependencies(&self, id: &PackageId) -> Vec<PackageId> {
         let nodes = self
             .metadata
@@ -107,7 +107,7 @@ impl Linked {
         normal.map(|dependency| dependency.pkg.clone()).collect()
     }
 
-    /// In the order of their names.
+    /// Sorted by name.
     fn packages(&self) -> Vec<&Package> {
         let mut packages: Vec<_> = self.ids.iter().map(|id| &self.metadata[id]).collect();
         packages.sort_by_key(|package| &package.name);
@@ -115,7 +115,7 @@ impl Linked {
     }
 }
 
-/// A package URL, by which scanners look up what is known of a package.
+/// A package URL, which scanners use to look up vulnerabilities.
 fn purl(package: &Package) -> String {
     format!("pkg:cargo/{}@{}", package.name, package.version)
 }
@@ -124,7 +124,7 @@ fn identifier(package: &Package) -> String {
     format!("SPDXRef-Package-{}-{}", package.name, package.version)
 }
 
-/// SPDX 2.3: the binaries, and the crates that they are made of.
+/// The SBOM in SPDX 2.3: the binaries, and the crates that they contain.
 fn sbom(linked: &Linked, revision: &str) -> Result<SPDX> {
     let pause = linked.metadata.root_package().context("the root package")?;
     let name = format!("pause-{}", pause.version);
@@ -142,7 +142,7 @@ fn sbom(linked: &Linked, revision: &str) -> Result<SPDX> {
             .license
             .as_deref()
             .context("a crate without a licence")?;
-        // The older form of OR, which SPDX no longer has.
+        // `/` is an old form of OR in Cargo.toml that SPDX does not know.
         let licence = SpdxExpression::parse(&licence.replace('/', " OR "))?;
         let mut information = PackageInformation::new(&package.name, &mut 0);
         information.package_spdx_identifier = identifier(package);
@@ -203,7 +203,7 @@ fn sbom(linked: &Linked, revision: &str) -> Result<SPDX> {
     Ok(sbom)
 }
 
-/// What a compiler says it is.
+/// The version that a compiler reports.
 fn version(program: &str) -> Result<String> {
     let output = Command::new(program)
         .arg("--version")
@@ -213,8 +213,8 @@ fn version(program: &str) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().into())
 }
 
-/// An in-toto statement with the SLSA provenance predicate, 1.0, unsigned. It is JSON by
-/// hand, as there is no kept crate of the predicate's form.
+/// An unsigned in-toto statement with the SLSA provenance predicate 1.0. It is plain JSON, as
+/// no maintained crate has the predicate's types.
 fn provenance(
     options: &Options,
     linked: &Linked,
