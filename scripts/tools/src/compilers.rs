@@ -186,6 +186,12 @@ fn use_rustix(copy: &Path, version: &str) -> Result<()> {
         format!("={version}")
     };
     document["dependencies"]["rustix"]["version"] = toml_edit::value(wanted);
+    // Without the tools and the tests cargo asks the registry for pause's few crates only.
+    document["workspace"]["members"] = toml_edit::value(toml_edit::Array::new());
+    document["workspace"]
+        .as_table_mut()
+        .context("a table")?
+        .remove("default-members");
     fs::write(&manifest, document.to_string())?;
     let cargo = |words: &[&str]| run(Command::new("cargo").args(words).current_dir(copy));
     cargo(&["update", "--quiet", "--package", "rustix"])
@@ -241,7 +247,7 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The first line of the error that a program printed.
+/// The first line of the error that a program printed, and its cause, which cargo prints last.
 fn reason(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
@@ -249,5 +255,8 @@ fn reason(output: &Output) -> String {
     let first = first
         .or_else(|| lines.next())
         .unwrap_or("no reason was given");
-    first.to_string()
+    match text.trim().rsplit_once("Caused by:") {
+        Some((_, cause)) => format!("{first}: {}", cause.trim().replace('\n', " ")),
+        None => first.to_string(),
+    }
 }
