@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::ptr;
 
@@ -273,12 +272,31 @@ fn full_device(launch: Launch, number: usize) -> Launch {
 
 /// A pipe without a reader: a write fails with EPIPE, and SIGPIPE is sent.
 fn broken_pipe(launch: Launch, number: usize) -> Launch {
-    launch.stream(number, io::pipe().expect("a pipe").1)
+    // SAFETY: a system call on two integers that live.
+    launch.before(move || one_end(number, |ends| unsafe { libc::pipe(ends) }))
 }
 
 /// A socket whose other end is closed: as the pipe.
 fn lonely_socket(launch: Launch, number: usize) -> Launch {
-    launch.stream(number, UnixStream::pair().expect("a socket").0)
+    let pair = |ends| {
+        // SAFETY: a system call on two integers that live.
+        unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends) }
+    };
+    launch.before(move || one_end(number, pair))
+}
+
+/// Makes a stream of the child one of two connected ends, and closes the other. Both are made in
+/// the child: the child of a test that starts a program at this time would inherit a copy of
+/// the other end, which stays open until execve.
+fn one_end(number: usize, connect: impl Fn(*mut RawFd) -> i32) -> io::Result<()> {
+    let mut ends = [0; 2];
+    checked(connect(ends.as_mut_ptr()))?;
+    // SAFETY: system calls on descriptors that are open.
+    unsafe {
+        checked(libc::dup2(ends[1], number as RawFd))?;
+        checked(libc::close(ends[0]))?;
+        checked(libc::close(ends[1]))
+    }
 }
 
 /// A full pipe, whose other end is the program's own standard input: a write never returns.
