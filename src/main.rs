@@ -29,7 +29,6 @@ use core::ffi::c_int;
 use core::slice;
 
 use end::exit;
-use linux_raw_sys::general::SA_RESTORER;
 use rustix::event::{PollFd, PollFlags, Timespec, pause, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::write;
@@ -45,6 +44,7 @@ use rustix::runtime_448b8ad740e2a26f::{
     kernel_sigprocmask,
 };
 use rustix::stdio::{raw_stderr, raw_stdout};
+use start::SA_RESTORER;
 
 /// From the first instruction to the last. [`start`] alone calls it, with the
 /// stack pointer that the kernel started the process with: it points to argc, then
@@ -81,15 +81,17 @@ extern "C" fn main(stack: *const usize) -> ! {
             3 => (Signal::CHILD, kernel_sig_ign()),
             _ => break,
         };
+        // The default sets `sa_restorer` to none. On riscv64 there is no such field.
+        #[allow(clippy::needless_update)]
         let action = KernelSigaction {
             sa_handler_kernel: handler,
             // x86-64 delivers no signal to a handler without SA_RESTORER. There
             // is nothing to restore: the handler never returns.
             sa_flags: KernelSigactionFlags::from_bits_retain(SA_RESTORER as _),
-            sa_restorer: None,
             // Neither a second signal nor SIGPIPE comes between the line of the
             // handler and its exit.
             sa_mask: KernelSigSet::all(),
+            ..KernelSigaction::default()
         };
         // SAFETY: the handler makes system calls only.
         if unsafe { kernel_sigaction(signal, Some(action)) }.is_err() {

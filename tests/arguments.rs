@@ -5,7 +5,7 @@ use std::path::Path;
 use libc::SIGTERM;
 
 use harness::launch::{DEAF, Launch};
-use harness::programs::{dist, emulated, host, program, program_for};
+use harness::programs::{dist, emulated, emulated_platforms, for_each, host, program, program_for};
 use harness::running::Ended;
 
 /// What pause prints for `-v`.
@@ -78,7 +78,7 @@ fn text(path: &Path) -> &str {
 /// Starts pause with argc 0 and an environment variable `-v`, and asserts that it pauses.
 /// The control has argc 2 on the same stack, which makes `-v` an argument.
 #[track_caller]
-fn takes_no_variable_for_an_argument(argc0: fn() -> Launch) {
+fn takes_no_variable_for_an_argument(argc0: &dyn Fn() -> Launch) {
     pauses(argc0());
     let argc2 = argc0().argument("1").argument("2");
     assert_eq!(argc2.init().start().end(), version());
@@ -91,12 +91,16 @@ limited! {
     }
 
     fn takes_no_variable_for_an_argument_on_the_host() {
-        takes_no_variable_for_an_argument(|| Launch::new(&program("argc0")).argument(text(&host())));
+        takes_no_variable_for_an_argument(&|| Launch::new(&program("argc0")).argument(text(&host())));
     }
 
     #[ignore = "needs scripts/test"]
-    fn takes_no_variable_for_an_argument_on_arm64() {
-        takes_no_variable_for_an_argument(|| emulated(&program_for("arm64", "argc0")).argument(text(&dist("arm64"))));
+    fn takes_no_variable_for_an_argument_emulated() {
+        for_each(&emulated_platforms(), |platform| {
+            let architecture = platform.architecture;
+            let argc0 = program_for(architecture, "argc0");
+            takes_no_variable_for_an_argument(&|| emulated(platform, &argc0).argument(text(&dist(architecture))));
+        });
     }
 
     fn takes_its_own_name_for_no_argument() {

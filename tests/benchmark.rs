@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use harness::checkout::scripts_for_all;
-use harness::programs::{root, size};
+use harness::programs::{HOST, debian_platforms, root, size};
 use harness::{Folder, refused};
 
 fn bench(arguments: &[&str]) -> Command {
@@ -20,7 +20,12 @@ fn bench(arguments: &[&str]) -> Command {
 /// Runs `scripts/bench`, which must succeed, and returns its standard output.
 #[track_caller]
 fn printed(arguments: &[&str]) -> String {
-    let output = bench(arguments).output().expect("scripts/bench");
+    printed_by(&mut bench(arguments))
+}
+
+#[track_caller]
+fn printed_by(command: &mut Command) -> String {
+    let output = command.output().expect("scripts/bench");
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("UTF-8")
 }
@@ -67,8 +72,8 @@ fn is_custom_smaller_is_better(text: &str) {
 fn is_bencher_metric_format(text: &str) {
     let all: Value = serde_json::from_str(text).expect("JSON");
     assert_eq!(
-        all["file, amd64"]["file-size"]["value"],
-        size("amd64") as f64
+        all[format!("file, {}", *HOST)]["file-size"]["value"],
+        size(&HOST) as f64
     );
     for (name, measures) in all.as_object().expect("names") {
         for (measure, metric) in measures.as_object().expect("measures") {
@@ -96,10 +101,10 @@ limited! {
         let folder = Folder::new("sizes");
         let file = folder.join("size.toml");
         let ours = fs::read_to_string(root().join("tests/size.toml")).expect("size.toml");
-        let size = size("arm64");
+        let size = size(&HOST);
         let mut text = ours.clone();
         for (is, was) in [
-            (format!("arm64 = {size}"), format!("arm64 = {}", size + 1)),
+            (format!("{} = {size}", *HOST), format!("{} = {}", *HOST, size + 1)),
             ("\"minor faults\" = 1".into(), "\"minor faults\" = 0".into()),
         ] {
             assert!(text.contains(&is), "{text}");
@@ -107,7 +112,7 @@ limited! {
         }
         fs::write(&file, text).expect("a copy");
         let output = with(&file, "--check");
-        assert_eq!(row(&output, "file: arm64"), [(size + 1).to_string(), size.to_string(), "-1".into()]);
+        assert_eq!(row(&output, &format!("file: {}", *HOST)), [(size + 1).to_string(), size.to_string(), "-1".into()]);
         assert_eq!(row(&output, "count: minor faults"), ["0", "1", "+1"]);
         assert_eq!(output.status.code(), Some(1));
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -146,11 +151,15 @@ limited! {
 
     #[ignore = "needs scripts/test"]
     fn other_compilers_and_libraries_are_sized_in_a_copy() {
-        let text = printed(&["--toolchain", "debian", "--rustix", "1.1.5"]);
-        let sizes: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().rev().take(2).collect()).collect();
-        let file = |arch| size(arch).to_string();
-        assert_eq!(sizes[0], ["arm64", "amd64"]);
-        assert_eq!(sizes[1], [file("arm64"), file("amd64")], "as pinned: {text}");
+        // Debian's compiler is here for these.
+        let names: Vec<_> = debian_platforms().iter().map(|platform| platform.architecture).collect();
+        let mut command = bench(&["--toolchain", "debian", "--rustix", "1.1.5"]);
+        let text = printed_by(command.env("PAUSE_ONLY", names.join(",")));
+        let row = |line: &str| line.split_whitespace().rev().take(names.len()).map(String::from).collect::<Vec<_>>();
+        let sizes: Vec<_> = text.lines().map(row).collect();
+        let mut files: Vec<_> = names.iter().map(|name| size(name).to_string()).collect();
+        files.reverse();
+        assert_eq!(sizes[1], files, "as pinned: {text}");
         assert!(sizes.len() == 4 && sizes.concat()[2..].iter().all(|size| size.parse::<u32>().is_ok()), "{text}");
     }
 

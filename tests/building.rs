@@ -1,4 +1,4 @@
-//! `scripts/build`, `linker.ld`, and both compilers for arm64 (rustup's and Debian's).
+//! `scripts/build`, `linker.ld`, and both compilers (rustup's and Debian's).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use harness::Folder;
 use harness::checkout::{Checkout, cargo_folder};
-use harness::programs::{architectures, dist, root};
+use harness::programs::{HOST, Platform, debian_platforms, dist, platforms, root};
 
 /// Asserts that `scripts/build` makes the files of `dist/` in a copy of the project.
 #[track_caller]
@@ -22,7 +22,11 @@ fn builds_the_same(checkout: &Checkout, variables: &[(&str, &str)]) {
         "{variables:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    for architecture in architectures() {
+    let only = variables.iter().find(|(name, _)| *name == "PAUSE_ONLY");
+    for Platform { architecture, .. } in platforms() {
+        if only.is_some_and(|(_, names)| !names.split(',').any(|name| name == architecture)) {
+            continue;
+        }
         let new = checkout
             .path()
             .join(format!("dist/pause-linux-{architecture}"));
@@ -83,9 +87,10 @@ RUSTC_BOOTSTRAP = "1"
 CARGO_ENCODED_RUSTFLAGS = { value = "-Copt-level=0", force = true }
 "#;
 
-/// Links a program of one function and `items` with `linker.ld`, and returns the messages of
-/// the linker.
-fn link(name: &str, items: &str, body: &str) -> String {
+/// Links a program of one function and `items` for a platform with `linker.ld`, and returns the
+/// messages of the linker.
+#[track_caller]
+fn link(platform: &Platform, name: &str, items: &str, body: &str) -> String {
     let folder = Folder::new("link");
     let source = folder.join(format!("{name}.rs"));
     let program = format!(
@@ -107,6 +112,8 @@ fn link(name: &str, items: &str, body: &str) -> String {
             "-Clink-arg=--orphan-handling=error",
             "-Aunused-imports",
             "--crate-type=bin",
+            "--target",
+            platform.target,
         ])
         .arg(format!(
             "-Clink-arg=--script={}",
@@ -133,25 +140,25 @@ fn section(name: &str, flags: &str, data: &str) -> String {
 /// Asserts that the linker refuses data in a section that `linker.ld` does not name, and
 /// accepts the same data among the strings.
 #[track_caller]
-fn refuses(name: &str) {
+fn refuses(platform: &Platform, name: &str) {
     let (file, asm) = (name.trim_start_matches('.'), r#"asm!("nop")"#);
-    let text = link(file, &section(name, "aw", ".quad 1"), asm);
+    let text = link(platform, file, &section(name, "aw", ".quad 1"), asm);
     assert!(
         text.contains(&format!("is being placed in '{name}'")),
         "{text}"
     );
     let control = section(&format!(".rodata.{file}"), "a", ".quad 1");
-    assert_eq!(link(&format!("{file}-control"), &control, asm), "");
+    assert_eq!(
+        link(platform, &format!("{file}-control"), &control, asm),
+        ""
+    );
 }
 
 limited! {
     #[ignore = "needs scripts/test"]
     fn builds_the_same_elsewhere() {
-        let checkout = Checkout::new("another place");
-        builds_the_same(&checkout, &[]);
         // All are set at once. Each that reached cargo would show, whatever the others do.
-        fs::remove_dir_all(checkout.path().join("target")).expect("what was built");
-        builds_the_same(&checkout, &VARIABLES);
+        builds_the_same(&Checkout::new("another place"), &VARIABLES);
     }
 
     /// Once in the cargo folder of the user, and once in a folder above the project.
@@ -179,7 +186,7 @@ limited! {
             let home = Folder::new("home");
             fs::write(home.join("config.toml"), config).expect("a file");
             let output = checkout
-                .command(&["scripts/cargo", "amd64", "fetch", "--locked"])
+                .command(&["scripts/cargo", &HOST, "fetch", "--locked"])
                 .env("CARGO_HOME", &*home)
                 .env(variable.0, variable.1)
                 .output()
@@ -189,72 +196,98 @@ limited! {
         }
     }
 
-    /// Debian's compiler, for machines on which rustup has no target for arm64.
+    /// Debian's compiler, which scripts/build uses where rustup has no target for a platform.
     #[ignore = "needs scripts/test"]
     fn builds_the_same_with_debians_compiler() {
-        builds_the_same(&Checkout::new("debian"), &[("PAUSE_RUST", "debian")]);
+        let names: Vec<_> = debian_platforms().iter().map(|platform| platform.architecture).collect();
+        let variables = [("PAUSE_RUST", "debian"), ("PAUSE_ONLY", &names.join(","))];
+        builds_the_same(&Checkout::new("debian"), &variables);
     }
+}
 
+/// Declares tests of linking for this machine's platform and for all others.
+macro_rules! for_every_platform {
+    ($($(#[$doc:meta])* fn $name:ident($platform:ident) $body:block)*) => {
+        $($(#[$doc])* fn $name($platform: &Platform) $body)*
+
+        mod host {
+            use harness::programs::{HOST, platform};
+
+            limited! { $(fn $name() { super::$name(&platform(&HOST)); })* }
+        }
+        mod elsewhere {
+            use harness::programs::{emulated_platforms, for_each};
+
+            limited! { $(
+                #[ignore = "needs scripts/test"]
+                fn $name() { for_each(&emulated_platforms(), super::$name); }
+            )* }
+        }
+    };
+}
+
+for_every_platform! {
     /// The control of the tests below, which a linker script that always fails would pass.
-    fn links_what_needs_nothing() {
-        assert_eq!(link("nothing", "", r#"asm!("nop")"#), "");
+    fn links_what_needs_nothing(platform) {
+        assert_eq!(link(platform, "nothing", "", r#"asm!("nop")"#), "");
     }
 
-    fn refuses_to_link_writable_data() {
-        let text = link("data", "", "static mut N: u8 = 1; asm!(\"/* {} */\", in(reg) &raw mut N)");
+    fn refuses_to_link_writable_data(platform) {
+        let text = link(platform, "data", "", "static mut N: u8 = 1; asm!(\"/* {} */\", in(reg) &raw mut N)");
         assert!(text.contains("pause has a writable section"), "{text}");
         let control = "static N: u8 = 1; asm!(\"/* {} */\", in(reg) &raw const N)";
-        assert_eq!(link("data-control", "", control), "");
+        assert_eq!(link(platform, "data-control", "", control), "");
     }
 
-    fn refuses_to_link_thread_local_data() {
-        let text = link("thread", &section(".tdata.t", "awT", ".byte 1"), r#"asm!("nop")"#);
+    fn refuses_to_link_thread_local_data(platform) {
+        let text = link(platform, "thread", &section(".tdata.t", "awT", ".byte 1"), r#"asm!("nop")"#);
         assert!(text.contains("pause has a writable section"), "{text}");
-        assert_eq!(link("thread-control", &section(".rodata.t", "a", ".byte 1"), r#"asm!("nop")"#), "");
+        assert_eq!(link(platform, "thread-control", &section(".rodata.t", "a", ".byte 1"), r#"asm!("nop")"#), "");
     }
 
     /// What a C compiler makes of `int n;`. The string refers to it, which keeps it.
-    fn refuses_to_link_common_data() {
+    fn refuses_to_link_common_data(platform) {
         let common = section(".rodata.c", "a", ".long n - .\", \".comm n,4,4");
-        let text = link("common", &common, r#"asm!("nop")"#);
+        let text = link(platform, "common", &common, r#"asm!("nop")"#);
         assert!(text.contains("pause has a writable section"), "{text}");
         let control = section(".rodata.c", "a", ".long n - .\", \"n: .long 0");
-        assert_eq!(link("common-control", &control, r#"asm!("nop")"#), "");
+        assert_eq!(link(platform, "common-control", &control, r#"asm!("nop")"#), "");
     }
 
-    fn refuses_to_link_a_section_that_nobody_listed() {
-        refuses(".counter");
+    fn refuses_to_link_a_section_that_nobody_listed(platform) {
+        refuses(platform, ".counter");
     }
 
-    fn refuses_to_link_constructors() {
-        refuses(".init_array");
+    fn refuses_to_link_constructors(platform) {
+        refuses(platform, ".init_array");
     }
 
-    fn refuses_to_link_transactional_memory() {
-        refuses(".tm_clone_table");
+    fn refuses_to_link_transactional_memory(platform) {
+        refuses(platform, ".tm_clone_table");
     }
 
     /// The same data, as a Rust program would have it.
-    fn refuses_to_link_a_static_with_a_section_of_its_own() {
+    fn refuses_to_link_a_static_with_a_section_of_its_own(platform) {
         let counter = |section| format!(
             "#[unsafe(link_section = \"{section}\")] static mut N: u8 = 1; asm!(\"/* {{}} */\", in(reg) &raw mut N)"
         );
-        let text = link("static", "", &counter(".counter"));
+        let text = link(platform, "static", "", &counter(".counter"));
         assert!(text.contains("is being placed in '.counter'"), "{text}");
-        assert_eq!(link("static-control", "", &counter(".rodata.counter").replace(" mut", "").replace("raw N", "raw const N")), "");
+        assert_eq!(link(platform, "static-control", "", &counter(".rodata.counter").replace(" mut", "").replace("raw N", "raw const N")), "");
     }
 
-    fn refuses_to_link_a_relocation() {
-        let text = link("relocation", "", "static S: &str = \"text\"; asm!(\"/* {} */\", in(reg) &raw const S)");
+    fn refuses_to_link_a_relocation(platform) {
+        let text = link(platform, "relocation", "", "static S: &str = \"text\"; asm!(\"/* {} */\", in(reg) &raw const S)");
         assert!(text.contains("pause has a relocation"), "{text}");
         let control = "let s = \"text\"; asm!(\"/* {} */\", in(reg) s.as_ptr())";
-        assert_eq!(link("relocation-control", "", control), "");
+        assert_eq!(link(platform, "relocation-control", "", control), "");
     }
 
-    #[cfg(target_arch = "x86_64")]
-    fn refuses_to_link_a_got() {
-        let text = link("got", "", r#"asm!(".weak nobody", "mov rax, [rip + nobody@GOTPCREL]", out("rax") _)"#);
+    fn refuses_to_link_a_got(platform) {
+        let weak = r#"unsafe extern "C" { static nobody: u8; } global_asm!(".weak nobody");"#;
+        let text = link(platform, "got", weak, r#"asm!("/* {} */", in(reg) &raw const nobody)"#);
         assert!(text.contains("pause has a GOT"), "{text}");
-        assert_eq!(link("got-control", "", r#"asm!("lea rax, [rip + _start]", out("rax") _)"#), "");
+        let own = "static SOMEBODY: u8 = 1;";
+        assert_eq!(link(platform, "got-control", own, r#"asm!("/* {} */", in(reg) &raw const SOMEBODY)"#), "");
     }
 }

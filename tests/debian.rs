@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use harness::programs::{HOST, root, target_of};
+use harness::programs::{HOST, platform, root};
 use harness::{Folder, run};
 
 /// Makes a folder the root of a new mount namespace, and runs a shell command in it.
@@ -132,11 +132,14 @@ limited! {
     fn debian_13_runs_a_pod_and_packs_the_same_image() {
         let debian = Debian::new("trixie");
         debian.runs_a_pod();
-        let tools = root().join("target").join(target_of(HOST)).join("debug/pause-tools");
+        let tools = root().join("target").join(platform(&HOST).target).join("debug/pause-tools");
         fs::copy(tools, debian.0.join("pause-tools")).expect("what scripts/image built");
-        debian.run("PAUSE_TOOLS=/pause-tools scripts/image");
+        debian.run(&format!("PAUSE_TOOLS=/pause-tools scripts/image --only {}", *HOST));
         let there = manifests(&debian.0.join("project/dist/pause.oci.tar"));
-        assert_eq!(there, manifests(&root().join("dist/pause.oci.tar")));
+        let [manifest] = &there[..] else {
+            panic!("one platform: {there:?}");
+        };
+        assert!(manifests(&root().join("dist/pause.oci.tar")).contains(manifest), "{manifest}");
     }
 
     #[ignore = "needs scripts/test"]

@@ -4,10 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
+use goblin::elf::Elf;
 use serde_json::Value;
 
 use harness::cell::{Cell, left_behind};
-use harness::programs::{HOST, dist, qemu_user, root, size};
+use harness::programs::{
+    HOST, Platform, dist, emulated_platforms, for_each, platforms, qemu_user, root, size,
+};
 use harness::until;
 
 const NAME: &str = concat!("localhost/pause:", env!("CARGO_PKG_VERSION"));
@@ -77,7 +80,7 @@ limited! {
     fn docker_holds_a_pod_with_it() {
         let cell = Cell::docker();
         assert!(cell.run(&format!("docker load --input {}", archive())).starts_with(&format!("Loaded image: {NAME}\n")));
-        assert_eq!(cell.run(&format!("docker images --format '{{{{.Size}}}}' {NAME}")), format!("{}B", size(HOST)));
+        assert_eq!(cell.run(&format!("docker images --format '{{{{.Size}}}}' {NAME}")), format!("{}B", size(&HOST)));
         assert_eq!(cell.run(&format!("docker run --rm {NAME} -v")), VERSION);
         cell.run(&format!("docker run --detach --name pause --ipc=shareable -p 8080:80 {NAME}"));
         cell.run("docker stop pause");
@@ -116,7 +119,8 @@ limited! {
     fn builders_take_the_containerfile() {
         let cell = Cell::docker();
         let root = root().display();
-        for (platform, arch) in [("linux/amd64", "amd64"), ("linux/arm64", "arm64")] {
+        for platform in platforms() {
+            let arch = platform.architecture;
             cell.run(&format!("podman build --quiet --platform {platform} --tag localhost/podman:{arch} {root}"));
             cell.run(&format!("buildah build --quiet --platform {platform} --tag localhost/buildah:{arch} {root}"));
             cell.run(&format!("DOCKER_BUILDKIT=1 /usr/bin/docker build --file {root}/Containerfile --platform {platform} --tag buildkit:{arch} {root}"));
@@ -149,11 +153,13 @@ limited! {
         let raw = |of: &str| cell.run(&format!("skopeo inspect --raw --tls-verify=false {of} | sha256sum"));
         assert_eq!(raw(&from), raw(&format!("docker://{there}")), "the index");
 
-        for arch in ["amd64", "arm64"] {
+        for platform in platforms() {
+            let arch = platform.architecture;
+            let variant = platform.variant.map_or(String::new(), |variant| format!("--override-variant {variant}"));
             let digest = digest_of(&cell.run(&format!("skopeo inspect --raw {from}")), arch);
-            cell.run(&format!("skopeo --override-arch {arch} copy --src-tls-verify=false docker://{there} oci:/run/{arch}:1"));
+            cell.run(&format!("skopeo --override-arch {arch} {variant} copy --src-tls-verify=false docker://{there} oci:/run/{arch}:1"));
             assert_eq!(digest_of(&cell.run(&format!("cat /run/{arch}/index.json")), arch), digest);
-            cell.run(&format!("podman pull --quiet --arch {arch} --tls-verify=false {there}"));
+            cell.run(&format!("podman pull --quiet --platform {platform} --tls-verify=false {there}"));
             let pulled = cell.run(&format!("podman inspect --format '{{{{.Architecture}}}} {{{{.RepoDigests}}}}' {there}"));
             assert!(pulled.starts_with(arch) && pulled.contains(&digest), "{pulled}");
         }
@@ -163,54 +169,79 @@ limited! {
         cell.run(&format!("ctr images pull --plain-http {there} && ctr images check name=={there} | grep -q complete"));
     }
 
-    /// The kernel's binfmt_misc runs programs for arm64 by qemu. From Linux 6.7 on a user
-    /// namespace has a binfmt_misc of its own. Before, there is one for the whole machine, in
-    /// which the test adds an entry and removes it.
+    /// The kernel's binfmt_misc runs programs for other architectures by qemu-user. From Linux 6.7
+    /// on a user namespace has a binfmt_misc of its own. Before, there is one for the whole
+    /// machine, in which the test adds entries and removes them.
     #[ignore = "needs scripts/test"]
-    fn podman_runs_arm64() {
+    fn podman_runs_other_platforms() {
         let cell = Cell::start();
-        cell.run(&format!("skopeo --override-arch arm64 copy --quiet oci-archive:{} containers-storage:{NAME}", archive()));
-        let binfmt = Binfmt::new(&cell);
-        // The network belongs to another user namespace, so podman could not configure it.
-        let run = format!("--network none --name pause --platform linux/arm64 {NAME}");
-        assert_eq!(binfmt.run(&format!("podman run --rm {run} -v")), VERSION);
-        binfmt.run(&format!("podman run --detach {run} && podman stop pause"));
-        assert_eq!(cell.run("podman inspect --format '{{.State.ExitCode}} {{.ImageName}}' pause"), format!("0 {NAME}"));
-        assert_eq!(cell.run("podman logs pause 2>&1"), LINE);
+        let binfmt = Binfmt::new(&cell, &emulated_platforms());
+        for_each(&emulated_platforms(), |platform| {
+            let arch = platform.architecture;
+            let variant = platform.variant.map_or(String::new(), |variant| format!("--override-variant {variant}"));
+            cell.run(&format!("skopeo --override-arch {arch} {variant} copy --quiet oci-archive:{} containers-storage:{NAME}", archive()));
+            // The network belongs to another user namespace, so podman could not configure it.
+            let run = format!("--network none --name {arch} --platform {platform} {NAME}");
+            assert_eq!(binfmt.run(&format!("podman run --rm {run} -v")), VERSION);
+            binfmt.run(&format!("podman run --detach {run} && podman stop {arch}"));
+            assert_eq!(cell.run(&format!("podman inspect --format '{{{{.State.ExitCode}}}} {{{{.ImageName}}}}' {arch}")), format!("0 {NAME}"));
+            assert_eq!(cell.run(&format!("podman logs {arch} 2>&1")), LINE);
+        });
     }
 }
 
-/// An entry of binfmt_misc for arm64, with the flag F, which makes it work in any root.
+/// Entries of binfmt_misc for platforms, with the flag F, which makes them work in any root.
 struct Binfmt<'a> {
     cell: &'a Cell,
-    /// The command that enters the user namespace with this entry, if it is not the machine's.
+    /// The command that enters the user namespace with the entries, if it is not the machine's.
     enter: String,
-    /// The name of an entry that must be removed at the end.
-    entry: Option<String>,
+    /// The names of entries that must be removed at the end.
+    entries: Vec<String>,
 }
 
 /// The folder where binfmt_misc is mounted.
 const BINFMT: &str = "/proc/sys/fs/binfmt_misc";
 
+/// The unique name of an entry for a platform, and the line that registers it: programs are told
+/// by the first 20 bytes of their ELF header.
+fn entry(platform: &Platform) -> (String, String) {
+    let file = fs::read(dist(platform.architecture)).expect("pause");
+    let elf = Elf::parse(&file).expect("an ELF file");
+    let mut mask = [0xff; 20];
+    mask[7] = 0; // the ABI, which may be that of Linux or none
+    mask[if elf.little_endian { 16 } else { 17 }] = 0xfe; // ET_EXEC or ET_DYN
+    let text = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| format!("\\x{byte:02x}"))
+            .collect::<String>()
+    };
+    let header: Vec<_> = file
+        .iter()
+        .zip(mask)
+        .map(|(byte, mask)| byte & mask)
+        .collect();
+    let name = harness::unique(platform.architecture);
+    let emulator = qemu_user(platform).display().to_string();
+    let line = format!(":{name}:M::{}:{}:{emulator}:F", text(&header), text(&mask));
+    (name, line)
+}
+
 impl<'a> Binfmt<'a> {
     #[track_caller]
-    fn new(cell: &'a Cell) -> Self {
-        let entry = harness::unique("aarch64");
-        let emulator = qemu_user("aarch64");
-        // The ELF header of a program for arm64, as in Debian's own entry.
-        let magic = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00";
-        let mask =
-            r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
-        let register = format!(
-            "echo \":{entry}:M::{magic}:{mask}:{}:F\" >{BINFMT}/register",
-            emulator.display()
-        );
+    fn new(cell: &'a Cell, platforms: &[Platform]) -> Self {
+        let mut entries: Vec<(String, String)> = platforms.iter().map(entry).collect();
+        let register = |entries: &[(String, String)]| {
+            let echo = |(_, line): &(String, String)| format!("echo \"{line}\" >{BINFMT}/register");
+            entries.iter().map(echo).collect::<Vec<_>>().join("; ")
+        };
         // A user namespace has no owner inside until its user IDs are mapped.
         cell.run(&format!(
             "unshare --user --mount sh -ec 'echo $$ >/run/binfmt; until grep -q . /proc/$$/uid_map; do sleep 0.1; done
-                mount -t binfmt_misc none {BINFMT}; {register}; touch /run/registered; exec sleep infinity' >/run/binfmt.log 2>&1 &
+                mount -t binfmt_misc none {BINFMT}; {}; touch /run/registered; exec sleep infinity' >/run/binfmt.log 2>&1 &
             until [ -s /run/binfmt ]; do sleep 0.1; done; pid=$(cat /run/binfmt)
-            echo 0 0 65536 >/proc/$pid/uid_map; echo 0 0 65536 >/proc/$pid/gid_map"
+            echo 0 0 65536 >/proc/$pid/uid_map; echo 0 0 65536 >/proc/$pid/gid_map",
+            register(&entries)
         ));
         let log = harness::until("a binfmt_misc of its own, or the reason why not", || {
             let state = cell.run(
@@ -226,37 +257,32 @@ impl<'a> Binfmt<'a> {
             return Self {
                 cell,
                 enter,
-                entry: None,
+                entries: Vec::new(),
             };
         }
         cell.output(&format!("mount -t binfmt_misc none {BINFMT}"));
-        if cell
-            .output(&format!(
-                "grep -qs '^interpreter .*qemu-aarch64' {BINFMT}/*"
-            ))
-            .status
-            .success()
-        {
-            return Self {
-                cell,
-                enter: String::new(),
-                entry: None,
-            };
-        }
-        let registered = cell.output(&register);
+        entries.retain(|(_, line)| {
+            // The machine may have an entry for this emulator.
+            let emulator = line.split(':').nth_back(1).expect("its path");
+            !cell
+                .output(&format!("grep -qs '^interpreter {emulator}$' {BINFMT}/*"))
+                .status
+                .success()
+        });
+        let registered = cell.output(&format!("set -e; {}", register(&entries)));
         assert!(
             registered.status.success(),
-            "arm64 cannot be run under podman: this kernel takes no binfmt_misc: {log}; {}",
+            "no other platform can be run under podman: this kernel takes no binfmt_misc: {log}; {}",
             String::from_utf8_lossy(&registered.stderr).trim()
         );
         Self {
             cell,
             enter: String::new(),
-            entry: Some(entry),
+            entries: entries.into_iter().map(|(name, _)| name).collect(),
         }
     }
 
-    /// Runs a shell command where programs for arm64 can be run.
+    /// Runs a shell command where programs for the platforms can be run.
     #[track_caller]
     fn run(&self, line: &str) -> String {
         self.cell.run(&format!("{}sh -ec '{line}'", self.enter))
@@ -265,7 +291,7 @@ impl<'a> Binfmt<'a> {
 
 impl Drop for Binfmt<'_> {
     fn drop(&mut self) {
-        if let Some(entry) = &self.entry {
+        for entry in &self.entries {
             self.cell.output(&format!("echo -1 >{BINFMT}/{entry}"));
         }
     }

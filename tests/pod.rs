@@ -32,7 +32,7 @@ impl PodRun {
         let scripts = (user != 0).then(scripts_for_all);
         let (script, pause) = match &scripts {
             Some(copy) => (copy.join("scripts/pod"), copy.join("pause")),
-            None => (root().join("scripts/pod"), dist(HOST)),
+            None => (root().join("scripts/pod"), dist(&HOST)),
         };
         let mut command = Command::new(script);
         command

@@ -7,7 +7,7 @@ use serde_json::Value;
 use spdx_rs::models::{RelationshipType, SPDX};
 
 use harness::checkout::Checkout;
-use harness::programs::{dist, root};
+use harness::programs::{platforms, root};
 use harness::refused;
 
 /// Runs a shell command in the copy of the project, which must succeed.
@@ -43,10 +43,13 @@ limited! {
         let revision = run(&checkout, "git rev-parse HEAD");
 
         let sums = run(&checkout, "cd dist && sha256sum --check --strict SHA256SUMS && ls");
-        for file in ["pause-linux-amd64", "pause-linux-arm64", "pause.intoto.json", "pause.oci.tar", "pause.spdx.json"] {
+        let binaries: Vec<_> = platforms().iter().map(|platform| platform.file()).collect();
+        let others = ["pause.intoto.json", "pause.oci.tar", "pause.spdx.json"];
+        for file in binaries.iter().map(String::as_str).chain(others) {
             assert!(sums.contains(&format!("{file}: OK\n")), "{sums}");
         }
-        assert_eq!(sums.lines().count(), 5 + 6, "and no other: {sums}");
+        let count = binaries.len() + others.len();
+        assert_eq!(sums.lines().count(), count + count + 1, "and no other: {sums}");
 
         // A library for SPDX reads it, and it agrees with the files and with Cargo.lock.
         let text = fs::read_to_string(checkout.path().join("dist/pause.spdx.json")).expect("the SBOM");
@@ -68,9 +71,10 @@ limited! {
             assert_eq!(package.declared_license.as_ref().expect("a licence").to_string(), licence);
         }
         assert_eq!(sbom.package_information.len(), 4);
-        for (file, name) in sbom.file_information.iter().zip(["amd64", "arm64"]) {
-            assert_eq!(file.file_name, format!("./pause-linux-{name}"));
-            let sum = run(&checkout, &format!("sha256sum dist/pause-linux-{name}"));
+        assert_eq!(sbom.file_information.len(), binaries.len());
+        for (file, name) in sbom.file_information.iter().zip(&binaries) {
+            assert_eq!(file.file_name, format!("./{name}"));
+            let sum = run(&checkout, &format!("sha256sum dist/{name}"));
             assert!(file.file_checksum.iter().any(|checksum| sum.starts_with(&checksum.value)));
         }
         let depends = sbom.relationships.iter().filter(|relationship| relationship.relationship_type == RelationshipType::DependsOn);
@@ -80,7 +84,9 @@ limited! {
         let statement: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
         assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
-        for (subject, file) in statement["subject"].as_array().expect("subjects").iter().zip(["pause-linux-amd64", "pause-linux-arm64", "pause.oci.tar"]) {
+        let subjects = statement["subject"].as_array().expect("subjects");
+        assert_eq!(subjects.len(), binaries.len() + 1);
+        for (subject, file) in subjects.iter().zip(binaries.iter().map(String::as_str).chain(["pause.oci.tar"])) {
             assert_eq!(subject["name"], file);
             assert_eq!(subject["digest"]["sha256"], run(&checkout, &format!("sha256sum dist/{file}"))[..64]);
         }
@@ -94,7 +100,9 @@ limited! {
         let before = run(&checkout, "cat dist/SHA256SUMS");
         assert!(release(&checkout).status.success());
         assert_eq!(run(&checkout, "cat dist/SHA256SUMS"), before);
-        assert_eq!(fs::read(checkout.path().join("dist/pause-linux-amd64")).expect("new"), fs::read(dist("amd64")).expect("old"));
+        for name in binaries {
+            assert_eq!(fs::read(checkout.path().join("dist").join(&name)).expect("new"), fs::read(root().join("dist").join(name)).expect("old"));
+        }
 
         // With uncommitted changes there is no revision that the provenance could name.
         run(&checkout, "echo >>README.md");

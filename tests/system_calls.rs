@@ -7,7 +7,7 @@ use libc::{
 
 use harness::launch::Launch;
 use harness::measure::{orphans, system_calls};
-use harness::programs::{SYS_SLEEP, pause};
+use harness::programs::{SYS_SLEEP, dist, emulated_platforms, for_each, pause, qemu_user};
 use harness::running::Ended;
 
 /// From the start until it sleeps, as PID 1 without a child.
@@ -34,6 +34,25 @@ fn calls(launch: Launch, signals: &[(usize, i32)]) -> Vec<i64> {
 limited! {
     fn makes_just_these_system_calls_in_a_whole_life() {
         assert_eq!(calls(pause().init(), &[(ASLEEP, SIGTERM)]), [&START[..], &END].concat());
+    }
+
+    /// qemu-user names the system calls of the other platforms, of which some have no pause(2).
+    #[ignore = "needs scripts/test"]
+    fn makes_just_these_system_calls_on_other_platforms() {
+        let start = ["rt_sigaction", "rt_sigaction", "rt_sigaction", "rt_sigprocmask", "wait4", "getpid"];
+        let end = ["ppoll", "write", "exit_group"];
+        for_each(&emulated_platforms(), |platform| {
+            let qemu = qemu_user(platform).display().to_string();
+            let launch = Launch::new(&dist(platform.architecture)).under(&[&qemu, "-strace"]);
+            let running = launch.init().start().ready();
+            running.signal(SIGTERM);
+            let ended = running.end();
+            assert_eq!(ended.how, Ok(0));
+            let calls = ended.stderr.lines().filter_map(|line| Some(line.strip_prefix("1 ")?.split_once('(')?.0));
+            let calls: Vec<_> = calls.collect();
+            let sleeps = ["pause", "ppoll"].map(|sleep| [&start[..], &[sleep], &end].concat());
+            assert!(sleeps.contains(&calls), "{calls:?}");
+        });
     }
 
     fn makes_just_these_system_calls_for_its_version() {

@@ -16,19 +16,23 @@ macro_rules! limited {
     )* };
 }
 
-/// Declares tests for every form of pause that can run here: this machine's, and arm64 under
-/// qemu-user.
+/// Declares tests for every form of pause that can run here: this machine's, and those of the
+/// other platforms under qemu-user.
 macro_rules! everywhere {
     ($($(#[$doc:meta])* fn $name:ident($pause:ident) $body:block)*) => {
-        $($(#[$doc])* fn $name($pause: fn() -> harness::launch::Launch) $body)*
+        $($(#[$doc])* fn $name($pause: &dyn Fn() -> harness::launch::Launch) $body)*
 
         mod host {
-            limited! { $(fn $name() { super::$name(harness::programs::pause) })* }
+            limited! { $(fn $name() { super::$name(&harness::programs::pause) })* }
         }
-        mod arm64 {
+        mod emulated {
+            use harness::programs::{emulated_pause, emulated_platforms, for_each};
+
             limited! { $(
                 #[ignore = "needs scripts/test"]
-                fn $name() { super::$name(harness::programs::arm64) }
+                fn $name() {
+                    for_each(&emulated_platforms(), |platform| super::$name(&|| emulated_pause(platform)));
+                }
             )* }
         }
     };

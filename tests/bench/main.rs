@@ -20,7 +20,7 @@ use toml_edit::DocumentMut;
 
 use harness::launch::Launch;
 use harness::measure::{self, orphans};
-use harness::programs::{HOST, root};
+use harness::programs::{HOST, Platform, platforms, root};
 use harness::until_at_most;
 use subjects::Subject;
 use times::Times;
@@ -42,7 +42,7 @@ enum Value {
 
 /// A row of the table: a value for each subject that has one.
 struct Row {
-    name: &'static str,
+    name: String,
     unit: &'static str,
     values: Vec<Option<Value>>,
 }
@@ -150,12 +150,17 @@ impl Counts {
 /// Measures all rows of the table.
 fn measure_all(subjects: &[Subject]) -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut row = |name, unit, values: Vec<Option<Value>>| rows.push(Row { name, unit, values });
+    let mut row = |name: &str, unit, values: Vec<Option<Value>>| {
+        let name = name.to_string();
+        rows.push(Row { name, unit, values })
+    };
     let each = |value: &dyn Fn(&Subject) -> Option<Value>| subjects.iter().map(value).collect();
     let exact = |value: Option<u64>| value.map(Value::Exact);
 
-    row("file, amd64", "bytes", each(&|s| exact(s.file("amd64"))));
-    row("file, arm64", "bytes", each(&|s| exact(s.file("arm64"))));
+    for Platform { architecture, .. } in platforms() {
+        let sizes = each(&|s| exact(s.file(architecture)));
+        row(&format!("file, {architecture}"), "bytes", sizes);
+    }
     let parts: Vec<_> = subjects.iter().map(Subject::parts).collect();
     for (i, name) in ["of it headers", "of it code", "of it strings"]
         .into_iter()
@@ -167,20 +172,14 @@ fn measure_all(subjects: &[Subject]) -> Vec<Row> {
             parts.iter().map(|p| exact(p.map(|p| p[i]))).collect(),
         );
     }
-    row(
-        "image to pull, amd64",
-        "bytes",
-        each(&|s| exact(s.image("amd64").map(|i| i.pulled))),
-    );
-    row(
-        "image to pull, arm64",
-        "bytes",
-        each(&|s| exact(s.image("arm64").map(|i| i.pulled))),
-    );
+    for Platform { architecture, .. } in platforms() {
+        let sizes = each(&|s| exact(s.image(architecture).map(|image| image.pulled)));
+        row(&format!("image to pull, {architecture}"), "bytes", sizes);
+    }
     row(
         "image unpacked",
         "bytes",
-        each(&|s| exact(s.image(HOST).map(|i| i.unpacked))),
+        each(&|s| exact(s.image(&HOST).map(|i| i.unpacked))),
     );
 
     let counts: Vec<_> = subjects
@@ -292,12 +291,19 @@ fn exact() -> Vec<(&'static str, String, u64)> {
     let subject = Subject::ours();
     let counts = Counts::of(&subject);
     let mut rows = Vec::new();
-    for arch in ["amd64", "arm64"] {
-        rows.push(("file", arch.into(), subject.file(arch).expect("a file")));
+    let platforms = platforms();
+    for Platform { architecture, .. } in &platforms {
+        let size = subject.file(architecture).expect("a file");
+        rows.push(("file", architecture.to_string(), size));
     }
-    for arch in ["amd64", "arm64"] {
-        let image = subject.image(arch).expect("an image");
-        rows.push(("image", arch.into(), image.pulled));
+    for (i, part) in ["headers", "code", "strings"].into_iter().enumerate() {
+        for Platform { architecture, .. } in &platforms {
+            rows.push((part, architecture.to_string(), map::parts(architecture)[i]));
+        }
+    }
+    for Platform { architecture, .. } in &platforms {
+        let image = subject.image(architecture).expect("an image");
+        rows.push(("image", architecture.to_string(), image.pulled));
     }
     for (name, number) in [
         ("minor faults", counts.memory.faults),
@@ -379,7 +385,7 @@ fn bmf(rows: &[Row]) -> Json {
             metric["lower_value"] = (times.low as f64).into();
             metric["upper_value"] = (times.high as f64).into();
         }
-        all.insert(row.name.into(), json!({ measure: metric }));
+        all.insert(row.name.clone(), json!({ measure: metric }));
     }
     all.into()
 }

@@ -2,13 +2,14 @@
 //! needed.
 
 use std::fs;
+use std::path::PathBuf;
 
 use addr2line::Loader;
 use goblin::elf::Elf;
 use goblin::elf::sym::STT_FUNC;
 use rustc_demangle::demangle;
 
-use harness::programs::{dist, root, target_of};
+use harness::programs::{dist, platform, platforms, root};
 
 /// The names of the parts and the reason for each, in the order of the file. A part without
 /// an entry here is an error.
@@ -99,15 +100,25 @@ pub struct Range {
     pub reason: usize,
 }
 
-pub struct Map(pub Vec<Range>);
+pub struct Map {
+    pub architecture: &'static str,
+    pub ranges: Vec<Range>,
+}
+
+/// The maps in README: of the first two platforms.
+pub fn drawn() -> Vec<Map> {
+    let platforms = platforms().into_iter().take(2);
+    platforms
+        .map(|platform| Map::of(platform.architecture))
+        .collect()
+}
 
 impl Map {
     /// Maps the file in `dist/`. Functions are found by the symbols of the copy that cargo left.
     /// Panics if a byte belongs to no part.
-    pub fn of(arch: &str) -> Self {
+    fn of(arch: &'static str) -> Self {
         let bytes = fs::read(dist(arch)).expect("scripts/build made it");
-        let target = root().join("target").join(target_of(arch));
-        let path = target.join("release/pause");
+        let path = with_symbols(arch);
         let symbols = fs::read(&path).expect("scripts/build made it");
         let loader = Loader::new(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let elf = Elf::parse(&symbols).expect("an ELF file");
@@ -139,10 +150,8 @@ impl Map {
         }
         parts.sort_by_key(|part| part.1);
         let mut offset = parts.last().map(|part| part.1 + part.2).expect("parts");
-        // A message is its descriptor, its length and its text.
-        while let [_, length, rest @ ..] = &bytes[offset as usize..] {
-            let text = std::str::from_utf8(&rest[..usize::from(*length)]).expect("a string");
-            let size = u64::from(*length) + 2;
+        for text in messages(&bytes[offset as usize..]).expect("messages behind the code") {
+            let size = text.len() as u64 + 2;
             parts.push((text.trim_end().to_string(), offset, size));
             offset += size;
         }
@@ -170,29 +179,62 @@ impl Map {
             bytes.len() as u64,
             "{arch}: what is behind the last string?"
         );
-        Self(ranges)
+        Self {
+            architecture: arch,
+            ranges,
+        }
     }
 
     /// The size of the file, in bytes.
     pub fn size(&self) -> u64 {
-        self.0.iter().map(|range| range.size).sum()
+        self.ranges.iter().map(|range| range.size).sum()
     }
+}
 
-    /// The bytes of headers, of code and of strings.
-    pub fn parts(&self) -> [u64; 3] {
-        let sum = |from, to| {
-            self.0
-                .iter()
-                .filter(|r| (from..to).contains(&r.reason))
-                .map(|r| r.size)
-                .sum()
-        };
-        [
-            sum(0, HEADERS),
-            sum(HEADERS, STRINGS),
-            sum(STRINGS, REASONS.len()),
-        ]
+/// The bytes of headers, of code and of strings in the file of an architecture.
+pub fn parts(architecture: &str) -> [u64; 3] {
+    let bytes = fs::read(dist(architecture)).expect("scripts/build made it");
+    let elf = Elf::parse(&bytes).expect("an ELF file");
+    let program_headers = u64::from(elf.header.e_phnum) * u64::from(elf.header.e_phentsize);
+    let headers = u64::from(elf.header.e_ehsize) + program_headers;
+    let size = bytes.len() as u64;
+    let symbols = fs::read(with_symbols(architecture)).expect("scripts/build made it");
+    let elf = Elf::parse(&symbols).expect("an ELF file");
+    let functions = elf.syms.iter().filter(|one| one.st_type() == STT_FUNC);
+    // In Thumb the lowest bit of an address says that the function is in Thumb.
+    let end = functions
+        .map(|one| (one.st_value & !1) + one.st_size)
+        .max()
+        .expect("functions");
+    // Behind the last function may be a traceback table or padding.
+    let mut strings = end..size;
+    let strings = strings.find(|start| messages(&bytes[*start as usize..]).is_some());
+    let strings = size - strings.expect("messages");
+    [headers, size - headers - strings, strings]
+}
+
+/// The copy of the file that cargo left, which has symbols and line tables.
+fn with_symbols(architecture: &str) -> PathBuf {
+    let target = root().join("target").join(platform(architecture).target);
+    target.join("release/pause")
+}
+
+/// Splits bytes into messages, each of which is its descriptor (1 or 2), its length and its
+/// text. A filler between two of them aligns the next one on some architectures. Nothing if the
+/// bytes are anything else.
+fn messages(mut bytes: &[u8]) -> Option<Vec<&str>> {
+    let mut all = Vec::new();
+    while let [descriptor, length, rest @ ..] = bytes {
+        let (text, next) = rest.split_at_checked((*length).into())?;
+        let text = std::str::from_utf8(text).ok()?;
+        if !(1..=2).contains(descriptor) || !text.ends_with('\n') {
+            return None;
+        }
+        all.push(text);
+        let filler = next.iter().take_while(|byte| !(1..=2).contains(*byte));
+        bytes = &next[filler.count()..];
     }
+    (bytes.is_empty() && !all.is_empty()).then_some(all)
 }
 
 /// Splits a function into its parts by the source lines of its bytes.
@@ -238,15 +280,17 @@ pub fn name(reason: usize) -> String {
 
 /// The table in README.
 pub fn markdown() -> String {
-    let maps = ["amd64", "arm64"].map(Map::of);
-    let mut text = String::from(
-        "| | amd64: at | bytes | arm64: at | bytes | why |\n|---|--:|--:|--:|--:|---|\n",
-    );
+    let maps = drawn();
+    let mut text = String::from("|");
+    for map in &maps {
+        text += &format!(" | {}: at | bytes", map.architecture);
+    }
+    text += &format!(" | why |\n|---|{}---|\n", "--:|--:|".repeat(maps.len()));
     for (reason, (_, why)) in REASONS.iter().enumerate() {
         text += &format!("| {} ", name(reason));
         for map in &maps {
             let ranges: Vec<_> = map
-                .0
+                .ranges
                 .iter()
                 .filter(|range| range.reason == reason)
                 .collect();
@@ -259,9 +303,9 @@ pub fn markdown() -> String {
         }
         text += &format!("| {why} |\n");
     }
-    let sizes = maps.map(|map| map.size());
-    text + &format!(
-        "| **the file** | | **{}** | | **{}** | |\n",
-        sizes[0], sizes[1]
-    )
+    text += "| **the file** ";
+    for map in &maps {
+        text += &format!("| | **{}** ", map.size());
+    }
+    text + "| |\n"
 }

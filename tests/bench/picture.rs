@@ -4,7 +4,9 @@
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::map::{self, Map};
+use harness::programs::HOST;
+
+use crate::map;
 use crate::subjects::Subject;
 use crate::{Row, Value};
 
@@ -34,9 +36,10 @@ pub fn comparison(file: &str, subjects: &[Subject], rows: &[Row]) {
     draw_comparison(file, subjects, rows).unwrap_or_else(|e| crate::fail(&format!("{file}: {e}")));
 }
 
-/// The rows with values for all measured subjects, none of them zero.
+/// The names of rows with values for all measured subjects, none of them zero, and what the
+/// picture calls them. The file is that of this machine.
 const DRAWN: [(&str, &str); 5] = [
-    ("file, amd64", "file"),
+    ("file, ", "file"),
     ("resident", "resident"),
     ("page tables", "page tables"),
     ("minor faults", "faults"),
@@ -73,7 +76,12 @@ fn draw_comparison(file: &str, subjects: &[Subject], rows: &[Row]) -> Result<(),
         .draw()?;
     for (i, subject) in subjects.iter().enumerate() {
         let bars = DRAWN.iter().enumerate().filter_map(|(group, (name, _))| {
-            let row = rows.iter().find(|row| row.name == *name)?;
+            let name = if *name == "file, " {
+                format!("{name}{}", *HOST)
+            } else {
+                name.to_string()
+            };
+            let row = rows.iter().find(|row| row.name == name)?;
             let ratio = row.values[i].map(Value::number)? / row.values[1].map(Value::number)?;
             let x = group as f64 * columns + i as f64 + 0.75;
             Some(Rectangle::new(
@@ -105,22 +113,21 @@ fn draw_comparison(file: &str, subjects: &[Subject], rows: &[Row]) -> Result<(),
     Ok(root.present()?)
 }
 
-/// Draws the byte map of both files: one box for each byte, 32 in a line.
+/// Draws the byte map of two files: one box for each byte, 32 in a line.
 pub fn map(file: &str) {
     draw_map(file).unwrap_or_else(|e| crate::fail(&format!("{file}: {e}")));
 }
 
 fn draw_map(file: &str) -> Result<(), Error> {
     let root = SVGBackend::new(file, (900, 460)).into_drawing_area();
-    for (i, arch) in ["amd64", "arm64"].into_iter().enumerate() {
-        let map = Map::of(arch);
+    for (i, map) in map::drawn().into_iter().enumerate() {
         let left = 20 + 290 * i as i32;
         root.draw(&Text::new(
-            format!("{arch}: {} bytes", map.size()),
+            format!("{}: {} bytes", map.architecture, map.size()),
             (left, 16),
             text(16),
         ))?;
-        for range in &map.0 {
+        for range in &map.ranges {
             draw_range(&root, range, left)?;
         }
     }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use goblin::elf::Elf;
 use goblin::elf::section_header::SHF_EXECINSTR;
 
-use crate::map::Map;
+use crate::map;
 use harness::launch::Launch;
-use harness::programs::{HOST, dist, program, root};
+use harness::programs::{HOST, Platform, dist, platforms, program, root};
 use harness::run;
 
 /// The size of an image for one platform.
@@ -47,9 +47,10 @@ impl Subject {
     }
 
     pub fn ours() -> Self {
-        let images = ["amd64", "arm64"].map(|arch| (arch, Image::ours(arch)));
-        let mut ours = Self::new("pause", &dist(HOST), &[], "-v");
-        ours.images = images.to_vec();
+        let image =
+            |platform: Platform| (platform.architecture, Image::ours(platform.architecture));
+        let mut ours = Self::new("pause", &dist(&HOST), &[], "-v");
+        ours.images = platforms().into_iter().map(image).collect();
         ours
     }
 
@@ -76,9 +77,9 @@ impl Subject {
 
     /// The size of the file, in bytes. Only pause is here for other architectures.
     pub fn file(&self, arch: &str) -> Option<u64> {
-        let path = match (self.name.as_str(), arch) {
-            ("pause", _) => dist(arch),
-            (_, HOST) => self.path.clone()?,
+        let path = match self.name.as_str() {
+            "pause" => dist(arch),
+            _ if arch == *HOST => self.path.clone()?,
             _ => return None,
         };
         Some(fs::metadata(path).expect("a program").len())
@@ -87,7 +88,7 @@ impl Subject {
     /// The bytes of headers, of code and of strings.
     pub fn parts(&self) -> Option<[u64; 3]> {
         if self.name == "pause" {
-            return Some(Map::of(HOST).parts());
+            return Some(map::parts(&HOST));
         }
         let bytes = fs::read(self.path()?).expect("a program");
         let elf = Elf::parse(&bytes).expect("an ELF file");
@@ -258,9 +259,9 @@ pub fn all() -> Vec<Subject> {
 fn upstream() -> Subject {
     if let Ok(reference) = std::env::var("PAUSE_UPSTREAM") {
         let path = folder().join("pause-upstream");
-        fs::copy(unpack(&reference, HOST).1.join("pause"), &path).expect("/pause of the image");
+        fs::copy(unpack(&reference, &HOST).1.join("pause"), &path).expect("/pause of the image");
         let mut subject = Subject::new("upstream", &path, &[], "-v");
-        subject.images = vec![(HOST, Image::of(&reference, HOST))];
+        subject.images = vec![(*HOST, Image::of(&reference, &HOST))];
         return subject;
     }
     let published = |pulled, unpacked| Image { pulled, unpacked };

@@ -10,6 +10,7 @@ mod critest;
 mod existing;
 mod hundred;
 mod images;
+mod kernels;
 mod kubelet;
 mod node;
 mod pod;
@@ -156,6 +157,7 @@ fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
             );
             on("a node of CRI-O", Runtime::Crio, existing::check);
         }
+        "kernels" => report.part("virtual machines of further platforms", kernels::check),
         "refusals" => report.part("bad input", |report| refusals::check(work, report)),
         "critest" => report.part("critest", |report| critest::check(work, images, report)),
         "hundred" => report.part("a node's worth of pods", |report| {

@@ -75,7 +75,7 @@ pub fn pause(node: &Node, pid: i32) -> Pause {
 #[track_caller]
 pub fn is_ours(node: &Node, pid: i32) {
     let file = fs::read(node.proc(pid, "exe")).expect("its file");
-    let ours = fs::read(dist(HOST)).expect("pause");
+    let ours = fs::read(dist(&HOST)).expect("pause");
     assert!(
         file == ours,
         "the node's sandboxes run another pause, of {} bytes: import and pin this one as README says",

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use harness::programs::root;
+use harness::programs::{dist, platforms};
 use harness::run;
 
 struct Line {
@@ -122,23 +122,22 @@ impl Report {
     /// Writes the page.
     pub fn write(&self, file: &str) {
         let version = env!("CARGO_PKG_VERSION");
-        let sum = |arch| {
-            let file = root().join(format!("dist/pause-linux-{arch}"));
-            run("sha256sum", &[file.to_str().expect("UTF-8")])[..64].to_string()
-        };
         let machine = run("uname", &["-srm"]);
         let mut page = format!(
             "# pause {version} on a Kubernetes node\n\n\
              {} passed, {} failed, in {} minutes, by `scripts/e2e` on {}, {} CPUs.\n\n\
-             | | SHA-256 of `/pause` |\n|---|---|\n| amd64 | `{}` |\n| arm64 | `{}` |\n",
+             | | SHA-256 of `/pause` |\n|---|---|\n",
             self.count(true),
             self.count(false),
             self.start.elapsed().as_secs().div_ceil(60),
             machine.trim(),
             std::thread::available_parallelism().map_or(1, usize::from),
-            sum("amd64"),
-            sum("arm64"),
         );
+        for platform in platforms() {
+            let file = dist(platform.architecture);
+            let sum = run("sha256sum", &[file.to_str().expect("UTF-8")]);
+            writeln!(page, "| {platform} | `{}` |", &sum[..64]).expect("memory");
+        }
         for part in &self.parts {
             write!(page, "\n## {}\n\n", part.title).expect("memory");
             if !part.versions.is_empty() {

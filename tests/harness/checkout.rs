@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::programs::{HOST, dist, root, target_of};
+use crate::programs::{HOST, dist, platform, root};
 use crate::{Folder, run};
 
 /// A copy with the git history and without anything that was built. It is removed when it
@@ -57,7 +57,7 @@ impl Checkout {
             .current_dir(&self.path)
             .env_remove("CARGO_TARGET_DIR");
         // The packer has the same source in every copy, so it is not built again.
-        let tools = root().join("target").join(target_of(HOST));
+        let tools = root().join("target").join(platform(&HOST).target);
         let tools = tools.join("debug/pause-tools");
         if tools.exists() {
             command.env("PAUSE_TOOLS", tools);
@@ -72,7 +72,7 @@ impl Checkout {
 pub fn scripts_for_all() -> Folder {
     let folder = Folder::for_all("scripts");
     run("cp", &["-r", text(&root().join("scripts")), text(&folder)]);
-    run("cp", &[text(&dist(HOST)), text(&folder.join("pause"))]);
+    run("cp", &[text(&dist(&HOST)), text(&folder.join("pause"))]);
     run("chmod", &["-R", "a+rX", text(&folder)]);
     folder
 }

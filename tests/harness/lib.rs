@@ -5,6 +5,7 @@ pub mod cell;
 pub mod cgroup;
 pub mod checkout;
 pub mod launch;
+pub mod machine;
 pub mod measure;
 pub mod programs;
 pub mod running;

@@ -3,23 +3,24 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{LazyLock, Mutex, OnceLock};
+
+pub use platforms::{Platform, platform, platforms};
 
 use crate::launch::Launch;
 
-/// The system call in which pause sleeps.
+/// The system call in which pause sleeps. Newer architectures have no pause(2), so rustix
+/// calls ppoll there.
 #[cfg(target_arch = "x86_64")]
 pub const SYS_SLEEP: i64 = libc::SYS_pause;
-#[cfg(target_arch = "aarch64")]
+#[cfg(not(target_arch = "x86_64"))]
 pub const SYS_SLEEP: i64 = libc::SYS_ppoll;
 
-/// OCI's name for the architecture of this machine.
-#[cfg(target_arch = "x86_64")]
-pub const HOST: &str = "amd64";
-#[cfg(target_arch = "aarch64")]
-pub const HOST: &str = "arm64";
+/// The architecture of this machine.
+pub static HOST: LazyLock<&str> = LazyLock::new(|| platforms::host().architecture);
 
 /// The root of the project.
 pub fn root() -> &'static Path {
@@ -27,23 +28,37 @@ pub fn root() -> &'static Path {
     tests.parent().expect("tests is a folder of it")
 }
 
-/// The lines of `scripts/platforms`: OCI's name for the architecture, Rust's target.
-pub fn platforms() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let lines = include_str!("../../scripts/platforms").lines();
-    let lines = lines.filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.split_once(' '))
+/// The platforms whose programs run here under qemu-user: all but that of this machine.
+pub fn emulated_platforms() -> Vec<Platform> {
+    let mut all = platforms();
+    all.retain(|platform| platform.architecture != *HOST);
+    all
 }
 
-/// OCI's names for the architectures.
-pub fn architectures() -> impl Iterator<Item = &'static str> {
-    platforms().map(|(architecture, _)| architecture)
-}
-
-/// Rust's target for an architecture.
+/// The platforms for which Debian's compiler is installed: this machine's, and at least one more.
 #[track_caller]
-pub fn target_of(architecture: &str) -> &'static str {
-    let platform = platforms().find(|(name, _)| *name == architecture);
-    platform.expect("a line in scripts/platforms").1
+pub fn debian_platforms() -> Vec<Platform> {
+    let library = |target: &str| Path::new("/usr/lib/rustlib").join(target).join("lib");
+    let mut all = platforms();
+    all.retain(|platform| library(platform.target).exists());
+    let limited = std::env::var_os("PAUSE_ONLY").is_some();
+    assert!(
+        all.len() > 1 || limited,
+        "Debian's compiler is missing: run scripts/setup"
+    );
+    all
+}
+
+/// Runs a test for each of some platforms. If it panics, the message names the platform.
+#[track_caller]
+pub fn for_each(platforms: &[Platform], test: impl Fn(&Platform)) {
+    for platform in platforms {
+        let outcome = catch_unwind(AssertUnwindSafe(|| test(platform)));
+        if let Err(panic) = outcome {
+            eprintln!("the platform is {platform}");
+            resume_unwind(panic);
+        }
+    }
 }
 
 /// The file that `scripts/build` makes for `architecture`.
@@ -69,7 +84,7 @@ pub fn size(architecture: &str) -> u64 {
 pub fn host() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     if std::env::var_os("PAUSE_DIST").is_some() {
-        return dist(HOST);
+        return dist(&HOST);
     }
     let build = || {
         let target = root().join("target");
@@ -90,21 +105,22 @@ pub fn pause() -> Launch {
     Launch::new(&host())
 }
 
-/// A launch of pause for arm64 under qemu-user.
-pub fn arm64() -> Launch {
-    emulated(&dist("arm64"))
+/// A launch of pause for another platform under qemu-user.
+pub fn emulated_pause(platform: &Platform) -> Launch {
+    emulated(platform, &dist(platform.architecture))
 }
 
-/// A launch of any program for arm64 under qemu-user.
-pub fn emulated(program: &Path) -> Launch {
-    let qemu = qemu_user("aarch64");
+/// A launch of any program for another platform under qemu-user.
+pub fn emulated(platform: &Platform, program: &Path) -> Launch {
+    let qemu = qemu_user(platform);
     Launch::new(program).under(&[qemu.to_str().expect("UTF-8")])
 }
 
-/// The path of qemu-user for an architecture. Debian releases after 12 dropped the suffix
+/// The path of qemu-user for a platform. Debian releases after 12 dropped the suffix
 /// `-static`, as their qemu-user is static.
 #[track_caller]
-pub fn qemu_user(machine: &str) -> PathBuf {
+pub fn qemu_user(platform: &Platform) -> PathBuf {
+    let machine = platform.user;
     let names = [format!("qemu-{machine}-static"), format!("qemu-{machine}")];
     let paths = names.map(|name| Path::new("/usr/bin").join(name));
     let found = paths.into_iter().find(|path| path.exists());
@@ -113,7 +129,7 @@ pub fn qemu_user(machine: &str) -> PathBuf {
 
 /// The path of one of `tests/programs` for this machine, built and linked as pause is.
 pub fn program(name: &str) -> PathBuf {
-    program_for(HOST, name)
+    program_for(&HOST, name)
 }
 
 /// The same for any architecture.
@@ -144,5 +160,5 @@ fn build_programs(architecture: &str) -> PathBuf {
         built.expect("scripts/cargo").success(),
         "cargo build of tests/programs for {architecture}"
     );
-    target.join(target_of(architecture)).join("release")
+    target.join(platform(architecture).target).join("release")
 }

@@ -88,10 +88,14 @@ impl Running {
     }
 
     /// Waits until pause sleeps in its last system call: pause, or ppoll on architectures without
-    /// pause and under qemu.
+    /// pause. For pause(2) qemu-user calls rt_sigsuspend.
     #[track_caller]
     pub fn ready(self) -> Self {
-        self.await_call(&[crate::programs::SYS_SLEEP, libc::SYS_ppoll]);
+        self.await_call(&[
+            crate::programs::SYS_SLEEP,
+            libc::SYS_ppoll,
+            libc::SYS_rt_sigsuspend,
+        ]);
         self
     }
 

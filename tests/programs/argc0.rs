@@ -17,11 +17,12 @@ use rustix::mm::{MapFlags, ProtFlags, mmap};
 #[path = "../../src/end.rs"]
 mod end;
 #[path = "../../src/start/mod.rs"]
+#[allow(dead_code, unused_imports)] // SA_RESTORER is for pause itself
 mod start;
 
 /// Larger than the file, whose one segment contains all of it.
 const LENGTH: usize = 65536;
-/// The offset of `e_entry`, the entry point, in a 64-bit ELF header.
+/// The offset of `e_entry`, the entry point, in an ELF header of 32 and of 64 bits.
 const E_ENTRY: usize = 24;
 
 /// A stack pointer must be a multiple of 16.
@@ -49,5 +50,13 @@ extern "C" fn main(stack: *const usize) -> ! {
         asm!("mov rsp, {}", "jmp {}", in(reg) &raw const stack.0, in(reg) entry, options(noreturn));
         #[cfg(target_arch = "aarch64")]
         asm!("mov sp, {}", "br {}", in(reg) &raw const stack.0, in(reg) entry, options(noreturn));
+        #[cfg(target_arch = "arm")]
+        asm!("mov sp, {}", "bx {}", in(reg) &raw const stack.0, in(reg) entry, options(noreturn));
+        #[cfg(target_arch = "riscv64")]
+        asm!("mv sp, {}", "jr {}", in(reg) &raw const stack.0, in(reg) entry, options(noreturn));
+        #[cfg(target_arch = "powerpc64")]
+        asm!("mr 1, {}", "mr 12, {}", "mtctr 12", "bctr", in(reg) &raw const stack.0, in(reg) entry, options(noreturn));
+        #[cfg(target_arch = "s390x")]
+        asm!("lgr %r15, {}", "br {}", in(reg) &raw const stack.0, in(reg) entry, options(noreturn));
     }
 }

@@ -10,6 +10,7 @@ use rustix::runtime_448b8ad740e2a26f::execve;
 #[path = "../../src/end.rs"]
 mod end;
 #[path = "../../src/start/mod.rs"]
+#[allow(dead_code, unused_imports)] // SA_RESTORER is for pause itself
 mod start;
 
 extern "C" fn main(_stack: *const usize) -> ! {

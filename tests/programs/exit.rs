@@ -6,6 +6,7 @@
 #[path = "../../src/end.rs"]
 mod end;
 #[path = "../../src/start/mod.rs"]
+#[allow(dead_code, unused_imports)] // SA_RESTORER is for pause itself
 mod start;
 
 extern "C" fn main(_stack: *const usize) -> ! {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
+use platforms::platforms;
 use toml_edit::DocumentMut;
 
-use crate::project::{platforms, root, script};
+use crate::project::{root, script};
 
 /// The files of the project that a build reads.
 const FILES: [&str; 8] = [
@@ -79,7 +80,7 @@ pub fn compare(arguments: impl Iterator<Item = OsString>) -> Result<()> {
         rows.push(Row::new(pair, &copy.0)?);
     }
     let mut table = vec![vec!["compiler or library".to_string()]];
-    table[0].extend(names());
+    table[0].extend(platforms().iter().map(|one| one.architecture.to_string()));
     for row in &rows {
         prepare(&copy.0, row.rustix.as_deref())?;
         let sizes = sizes(&copy.0, row)?.into_iter();
@@ -96,12 +97,6 @@ pub fn compare(arguments: impl Iterator<Item = OsString>) -> Result<()> {
         bail!("a \"-\" above has its reason before the table");
     }
     Ok(())
-}
-
-fn names() -> impl Iterator<Item = String> {
-    platforms()
-        .into_iter()
-        .map(|platform| platform.architecture.to_string())
 }
 
 /// The version that a compiler reports. The compiler must be installed.

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
@@ -14,11 +13,12 @@ use oci_spec::image::{
     ImageIndexBuilder, ImageManifestBuilder, MediaType, Os, PlatformBuilder, RootFsBuilder,
     Sha256Digest,
 };
+use platforms::{Platform, platforms};
 use serde::Serialize;
 use serde_json::json;
 use tar::{EntryType, Header};
 
-use crate::project::{self, Platform, say, sha256};
+use crate::project::{self, say, sha256};
 
 /// The arguments of scripts/image and scripts/release.
 pub struct Options {
@@ -130,11 +130,8 @@ fn layer(pause: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
-    let options = zopfli::Options {
-        iteration_count: NonZeroU64::new(500).expect("not zero"),
-        ..Default::default()
-    };
     let mut compressed = Vec::new();
+    let options = zopfli::Options::default();
     zopfli::compress(options, zopfli::Format::Gzip, bytes, &mut compressed)?;
     Ok(compressed)
 }
@@ -147,10 +144,10 @@ struct Image {
 }
 
 fn image(platform: &Platform, blobs: &mut Blobs) -> Result<Image> {
-    let layer = layer(&platform.pause()?)?;
+    let layer = layer(&project::pause(platform)?)?;
     let diff_id = format!("sha256:{}", sha256(&layer));
     let architecture = Arch::from(platform.architecture);
-    let config = ImageConfigurationBuilder::default()
+    let mut config = ImageConfigurationBuilder::default()
         .architecture(architecture.clone())
         .os(Os::Linux)
         // The user is not root, for runAsNonRoot; any other number would do. There is no CMD,
@@ -168,6 +165,7 @@ fn image(platform: &Platform, blobs: &mut Blobs) -> Result<Image> {
                 .build()?,
         )
         .build()?;
+    config.set_variant(platform.variant.map(String::from));
     let layer = blobs.add(MediaType::ImageLayerGzip, gzip(&layer)?)?;
     let config = blobs.add(MediaType::ImageConfig, json_bytes(&config)?)?;
     let manifest = ImageManifestBuilder::default()
@@ -177,11 +175,12 @@ fn image(platform: &Platform, blobs: &mut Blobs) -> Result<Image> {
         .layers([layer.clone()])
         .build()?;
     let mut manifest = blobs.add(MediaType::ImageManifest, json_bytes(&manifest)?)?;
-    let platform = PlatformBuilder::default()
+    let mut described = PlatformBuilder::default()
         .architecture(architecture)
         .os(Os::Linux)
         .build()?;
-    manifest.set_platform(Some(platform));
+    described.set_variant(platform.variant.map(String::from));
+    manifest.set_platform(Some(described));
     Ok(Image {
         manifest,
         config,
@@ -213,7 +212,7 @@ pub fn pack(options: &Options) -> Result<()> {
     let (name, epoch) = (options.name.whole(), project::epoch()?);
     let (mut blobs, mut manifests, mut loads, mut report) =
         (Blobs::default(), vec![], vec![], vec![]);
-    for platform in project::platforms() {
+    for platform in platforms() {
         let Image {
             manifest,
             config,
@@ -221,16 +220,15 @@ pub fn pack(options: &Options) -> Result<()> {
         } = image(&platform, &mut blobs)?;
         let path = |of: &Descriptor| format!("blobs/sha256/{}", of.digest().digest());
         // Docker's own image store holds one platform under a name: the last one that it reads,
-        // even if that is not the platform of the machine.
-        let tag = match platform.architecture {
-            "amd64" => name.clone(),
-            other => format!("{name}-{other}"),
+        // even if that is not the platform of the machine. The first platform has the plain name.
+        let tag = match &loads[..] {
+            [] => name.clone(),
+            _ => format!("{name}-{}", platform.architecture),
         };
         loads.push(json!({"Config": path(&config), "Layers": [path(&layer)], "RepoTags": [tag]}));
         let sizes = [manifest.size(), config.size(), layer.size()];
         report.push(format!(
-            "linux/{}: {} bytes to pull: manifest {}, config {}, layer {}",
-            platform.architecture,
+            "{platform}: {} bytes to pull: manifest {}, config {}, layer {}",
             sizes.iter().sum::<u64>(),
             sizes[0],
             sizes[1],

@@ -1,4 +1,4 @@
-//! The project: its folders, its platforms, and what git and Cargo.toml say about it.
+//! The project: its folders, and what git and Cargo.toml say about it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand, Package};
+use platforms::Platform;
 use sha2::{Digest, Sha256};
 
 /// The root folder of the project. The scripts set PAUSE_ROOT.
@@ -30,37 +31,10 @@ pub fn say(text: &str) {
     println!("{}: {text}", script());
 }
 
-/// A platform: its architecture in OCI's terms, and Rust's target.
-pub struct Platform {
-    pub architecture: &'static str,
-    pub target: &'static str,
-}
-
-impl Platform {
-    /// The name of the binary in `dist/`.
-    pub fn file(&self) -> String {
-        format!("pause-linux-{}", self.architecture)
-    }
-
-    /// The content of the binary that scripts/build made.
-    pub fn pause(&self) -> Result<Vec<u8>> {
-        let path = dist(&self.file());
-        fs::read(&path).with_context(|| format!("{}: run scripts/build", path.display()))
-    }
-}
-
-/// All platforms of `scripts/platforms`, in its order.
-pub fn platforms() -> Vec<Platform> {
-    let lines = include_str!("../../platforms").lines();
-    let lines = lines.filter(|line| !line.starts_with('#'));
-    let platform = |line: &'static str| {
-        let mut words = line.split_whitespace();
-        Some(Platform {
-            architecture: words.next()?,
-            target: words.next()?,
-        })
-    };
-    lines.filter_map(platform).collect()
+/// The content of the binary that scripts/build made for a platform.
+pub fn pause(platform: &Platform) -> Result<Vec<u8>> {
+    let path = dist(&platform.file());
+    fs::read(&path).with_context(|| format!("{}: run scripts/build", path.display()))
 }
 
 /// The output of `cargo metadata`, limited to the dependencies for `target` if one is given.

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
+use platforms::platforms;
 use serde_json::json;
 use sha1::{Digest, Sha1};
 use spdx_rs::models::{
@@ -14,7 +15,7 @@ use spdx_rs::models::{
 };
 
 use crate::image::Options;
-use crate::project::{self, hex, platforms, say, sha256};
+use crate::project::{self, hex, say, sha256};
 
 /// The commit of a release. All files must be committed.
 pub fn revision() -> Result<String> {
@@ -176,7 +177,7 @@ fn sbom(linked: &Linked, revision: &str) -> Result<SPDX> {
         }
     }
     for platform in platforms() {
-        let (file, content) = (platform.file(), platform.pause()?);
+        let (file, content) = (platform.file(), project::pause(&platform)?);
         let mut information = FileInformation::new(&format!("./{file}"), &mut 0);
         information.file_spdx_identifier = format!("SPDXRef-File-{file}");
         information.file_type = vec![FileType::Binary];

@@ -1,0 +1,114 @@
+//! pause as PID 1 of a virtual machine with a kernel of Debian, under qemu-system.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::programs::{Platform, dist, program_for, root};
+use crate::{Folder, VERSION};
+
+/// A virtual machine. `scripts/machines` unpacks its kernel.
+pub struct Machine {
+    /// The name of the folder below `target/machine`.
+    pub name: &'static str,
+    pub platform: Platform,
+    /// The processor, as for `-cpu` of qemu.
+    pub processor: &'static str,
+}
+
+impl Machine {
+    /// The machine of a platform, with the processor and the kernel of `scripts/platforms`.
+    pub fn of(platform: &Platform) -> Self {
+        Self {
+            name: platform.architecture,
+            processor: platform.processor,
+            platform: platform.clone(),
+        }
+    }
+
+    /// Boots it with pause as PID 1 and `tests/machine/init`, and checks what the console
+    /// showed. Returns the kernel and the size of its pages.
+    #[track_caller]
+    pub fn check(&self) -> String {
+        let console = self.boot();
+        let version = format!("version: pause {VERSION} 0");
+        for line in [
+            version.as_str(),
+            "version, deaf: 0 0 0",
+            "not the first: 0 Warning: pause should be the first process;Shutting down, got signal: Terminated;",
+            "ignored: 0 Shutting down, got signal: Terminated",
+            "deaf: 0 0 0",
+            "argc 0: 0 Shutting down, got signal: Terminated",
+            "signals: all 64",
+            "orphans: 200",
+            "woken: 0",
+            "Attempted to kill init! exitcode=0x00000000",
+        ] {
+            assert!(console.contains(line), "no '{line}' in:\n{console}");
+        }
+        // PID 1 prints its last line after everything but the kernel, and prints no warning.
+        assert!(
+            console.contains("woken: 0\r\nShutting down, got signal: Terminated"),
+            "{console}"
+        );
+        // The firmware may have left something before the first of them.
+        let line = |start: &str| {
+            let mut found = console.match_indices(start);
+            let at = found
+                .next()
+                .unwrap_or_else(|| panic!("no '{start}' in:\n{console}"))
+                .0;
+            console[at..].lines().next().expect("it begins there")
+        };
+        format!("{}, {}", line("Linux "), line("pages: "))
+    }
+
+    /// Boots it, and returns the text of its console.
+    fn boot(&self) -> String {
+        let Platform {
+            architecture,
+            system,
+            machine,
+            console,
+            ..
+        } = self.platform;
+        let machines = root().join("target/machine");
+        let folder = Folder::new(self.name);
+        for name in ["root/bin", "root/proc", "root/dev"] {
+            fs::create_dir_all(folder.join(name)).expect("a folder");
+        }
+        let tree = folder.join("root");
+        let copy = |from: &Path, to: &str| {
+            fs::copy(from, tree.join(to))
+                .unwrap_or_else(|error| panic!("{}: {error}: run scripts/setup", from.display()));
+        };
+        copy(&machines.join(architecture).join("busybox"), "bin/busybox");
+        copy(&dist(architecture), "pause");
+        copy(&program_for(architecture, "exec0"), "exec0");
+        copy(&root().join("tests/machine/init"), "init");
+        let initramfs = folder.join("initramfs");
+        let pack = "chmod 755 init bin/busybox && find . | cpio --quiet -o -H newc";
+        let packed = Command::new("sh")
+            .args(["-c", pack])
+            .current_dir(&tree)
+            .stdout(File::create(&initramfs).expect("the archive"))
+            .status();
+        assert!(packed.expect("sh").success(), "cpio: run scripts/setup");
+
+        let emulator = format!("qemu-system-{system}");
+        // The limit is long, as machines are emulated, perhaps on a busy host.
+        let output = Command::new("timeout")
+            .args(["--kill-after=5", "800", &emulator])
+            .args(["-machine", machine, "-cpu", self.processor, "-m", "1024"])
+            .args(["-no-reboot", "-nographic", "-vga", "none", "-kernel"])
+            .arg(machines.join(self.name).join("vmlinuz"))
+            .arg("-initrd")
+            .arg(&initramfs)
+            .args(["-append", &format!("console={console} panic=-1 quiet")])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|error| panic!("{emulator}: {error}: run scripts/setup"));
+        // What the emulator said is of interest if a check fails.
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+}
