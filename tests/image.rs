@@ -243,6 +243,8 @@ limited! {
         }
         refused(&image(&checkout, &["--name"]), "--name wants a value");
         refused(&image(&checkout, &["--source", "here"]), "wants a URL, not 'here'");
+        refused(&image(&checkout, &["--only", "mips"]), "there is no 'mips'");
+        refused(&image(&checkout, &["--only"]), "--only wants a list of architectures");
         refused(&image(&checkout, &["--frob"]), "unknown argument '--frob'");
         let output = checkout.command(&["scripts/image"]).env("SOURCE_DATE_EPOCH", "today").output();
         refused(&output.expect("scripts/image"), "not 'today'");
