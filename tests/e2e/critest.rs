@@ -22,19 +22,20 @@ type Outcomes = Vec<(String, String)>;
 fn run(pause: &str, name: &str, work: &Work, images: &Images) -> (Vec<String>, Outcomes) {
     let node = Node::new(Runtime::Containerd2, pause, work, images);
     images.serve(&node);
-    let log = work.logs.join(format!("critest-{name}"));
+    // In a cell /var is an overlay, and the folder for logs may be below it: the node takes *.log
+    // of its /run there.
+    let log = format!("/run/critest-{name}");
     let output = node.output(&format!(
         "critest --runtime-endpoint {} --ginkgo.no-color --ginkgo.flake-attempts {TRIES} \
-         --runtime-handler userns --ginkgo.json-report {1}.json >{1}.log 2>&1",
+         --runtime-handler userns --ginkgo.json-report {log}.json >{log}.log 2>&1",
         node.endpoint,
-        log.display(),
     ));
-    let report = fs::read_to_string(log.with_extension("json"));
+    let report = fs::read_to_string(node.path(&format!("{log}.json")));
     let report = report.unwrap_or_else(|_| {
         panic!(
-            "critest ended with {}: see {}.log",
+            "critest ended with {}: see critest-{name}.log in {}",
             output.status,
-            log.display()
+            work.logs.display()
         )
     });
     let suites: Value = serde_json::from_str(&report).expect("JSON");
