@@ -10,9 +10,11 @@ use harness::programs::{HOST, Platform, debian_platforms, dist, platforms, root}
 
 /// Asserts that `scripts/build` makes the files of `dist/` in a copy of the project.
 #[track_caller]
-fn builds_the_same(checkout: &Checkout, variables: &[(&str, &str)]) {
-    let mut build = checkout.command(&["sh", "-c", "umask 077; exec scripts/build"]);
+fn builds_the_same(checkout: &Checkout, platforms: &[Platform], variables: &[(&str, &str)]) {
+    let architectures = platforms.iter().map(|platform| platform.architecture);
+    let mut build = checkout.command(&["sh", "-c", "umask 077; exec scripts/build \"$@\"", "sh"]);
     let output = build
+        .args(architectures)
         .env("TZ", "Pacific/Chatham")
         .envs(variables.iter().copied())
         .output()
@@ -22,18 +24,12 @@ fn builds_the_same(checkout: &Checkout, variables: &[(&str, &str)]) {
         "{variables:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let only = variables.iter().find(|(name, _)| *name == "PAUSE_ONLY");
-    for Platform { architecture, .. } in platforms() {
-        if only.is_some_and(|(_, names)| !names.split(',').any(|name| name == architecture)) {
-            continue;
-        }
-        let new = checkout
-            .path()
-            .join(format!("dist/pause-linux-{architecture}"));
+    for platform in platforms {
+        let new = checkout.path().join("dist").join(platform.file());
         assert_eq!(
             fs::read(&new).expect("new"),
-            fs::read(dist(architecture)).expect("old"),
-            "{architecture}: {variables:?}"
+            fs::read(dist(platform.architecture)).expect("old"),
+            "{platform}: {variables:?}"
         );
         let mode = new.metadata().expect("new").permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
@@ -158,7 +154,7 @@ limited! {
     #[ignore = "needs scripts/test"]
     fn builds_the_same_elsewhere() {
         // All are set at once. Each that reached cargo would show, whatever the others do.
-        builds_the_same(&Checkout::new("another place"), &VARIABLES);
+        builds_the_same(&Checkout::new("another place"), &platforms(), &VARIABLES);
     }
 
     /// Once in the cargo folder of the user, and once in a folder above the project.
@@ -169,7 +165,7 @@ limited! {
         let checkout = Checkout::new("project");
         fs::create_dir(checkout.parent().join(".cargo")).expect("a folder");
         fs::write(checkout.parent().join(".cargo/config.toml"), CONFIG).expect("a file");
-        builds_the_same(&checkout, &[("CARGO_HOME", home.to_str().expect("UTF-8"))]);
+        builds_the_same(&checkout, &platforms(), &[("CARGO_HOME", home.to_str().expect("UTF-8"))]);
     }
 
     /// A proxy without a server, given in each way that cargo supports: the error names it.
@@ -199,9 +195,7 @@ limited! {
     /// Debian's compiler, which scripts/build uses where rustup has no target for a platform.
     #[ignore = "needs scripts/test"]
     fn builds_the_same_with_debians_compiler() {
-        let names: Vec<_> = debian_platforms().iter().map(|platform| platform.architecture).collect();
-        let variables = [("PAUSE_RUST", "debian"), ("PAUSE_ONLY", &names.join(","))];
-        builds_the_same(&Checkout::new("debian"), &variables);
+        builds_the_same(&Checkout::new("debian"), &debian_platforms(), &[("PAUSE_RUST", "debian")]);
     }
 }
 

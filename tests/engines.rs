@@ -32,6 +32,15 @@ fn digest_of(index: &str, arch: &str) -> String {
     manifest["digest"].as_str().expect("a digest").to_string()
 }
 
+/// The options with which skopeo takes a platform of an image.
+fn choose(platform: &Platform) -> String {
+    let variant = platform.variant.unwrap_or_default();
+    format!(
+        "--override-arch {} --override-variant '{variant}'",
+        platform.architecture
+    )
+}
+
 /// The number of processes in a PID namespace.
 fn processes_in(namespace: &Path) -> usize {
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
@@ -161,9 +170,8 @@ limited! {
 
         for platform in platforms() {
             let arch = platform.architecture;
-            let variant = platform.variant.map_or(String::new(), |variant| format!("--override-variant {variant}"));
             let digest = digest_of(&cell.run(&format!("skopeo inspect --raw {from}")), arch);
-            cell.run(&format!("skopeo --override-arch {arch} {variant} copy --src-tls-verify=false docker://{there} oci:/run/{arch}:1"));
+            cell.run(&format!("skopeo {} copy --src-tls-verify=false docker://{there} oci:/run/{arch}:1", choose(&platform)));
             assert_eq!(digest_of(&cell.run(&format!("cat /run/{arch}/index.json")), arch), digest);
             cell.run(&format!("podman pull --quiet --platform {platform} --tls-verify=false {there}"));
             let pulled = cell.run(&format!("podman inspect --format '{{{{.Architecture}}}} {{{{.RepoDigests}}}}' {there}"));
@@ -184,8 +192,7 @@ limited! {
         let binfmt = Binfmt::new(&cell, &emulated_platforms());
         for_each(&emulated_platforms(), |platform| {
             let arch = platform.architecture;
-            let variant = platform.variant.map_or(String::new(), |variant| format!("--override-variant {variant}"));
-            cell.run(&format!("skopeo --override-arch {arch} {variant} copy --quiet oci-archive:{} containers-storage:{NAME}", archive()));
+            cell.run(&format!("skopeo {} copy --quiet oci-archive:{} containers-storage:{NAME}", choose(platform), archive()));
             // The network belongs to another user namespace, so podman could not configure it.
             let run = format!("--network none --name {arch} --platform {platform} {NAME}");
             assert_eq!(binfmt.run(&format!("podman run --rm {run} -v")), VERSION);

@@ -296,9 +296,13 @@ fn exact() -> Vec<(&'static str, String, u64)> {
         let size = subject.file(architecture).expect("a file");
         rows.push(("file", architecture.to_string(), size));
     }
+    let parts = platforms
+        .iter()
+        .map(|one| (one, map::parts(one.architecture)));
+    let parts: Vec<_> = parts.collect();
     for (i, part) in ["headers", "code", "strings"].into_iter().enumerate() {
-        for Platform { architecture, .. } in &platforms {
-            rows.push((part, architecture.to_string(), map::parts(architecture)[i]));
+        for (platform, sizes) in &parts {
+            rows.push((part, platform.architecture.to_string(), sizes[i]));
         }
     }
     for Platform { architecture, .. } in &platforms {

@@ -37,19 +37,21 @@ pub fn comparison(file: &str, subjects: &[Subject], rows: &[Row]) {
 }
 
 /// The names of rows with values for all measured subjects, none of them zero, and what the
-/// picture calls them. The file is that of this machine.
-const DRAWN: [(&str, &str); 5] = [
-    ("file, ", "file"),
-    ("resident", "resident"),
-    ("page tables", "page tables"),
-    ("minor faults", "faults"),
-    ("exec to exit of -v", "exec to exit"),
-];
+/// picture calls them.
+fn drawn() -> [(String, &'static str); 5] {
+    [
+        (format!("file, {}", *HOST), "file"),
+        ("resident".into(), "resident"),
+        ("page tables".into(), "page tables"),
+        ("minor faults".into(), "faults"),
+        ("exec to exit of -v".into(), "exec to exit"),
+    ]
+}
 
 fn draw_comparison(file: &str, subjects: &[Subject], rows: &[Row]) -> Result<(), Error> {
     let subjects: Vec<_> = subjects.iter().filter(|s| s.path().is_some()).collect();
     let root = SVGBackend::new(file, (900, 420)).into_drawing_area();
-    let columns = subjects.len() as f64 + 1.5;
+    let (drawn, columns) = (drawn(), subjects.len() as f64 + 1.5);
     let mut chart = ChartBuilder::on(&root)
         .margin(12)
         .caption(
@@ -58,9 +60,9 @@ fn draw_comparison(file: &str, subjects: &[Subject], rows: &[Row]) -> Result<(),
         )
         .x_label_area_size(28)
         .y_label_area_size(56)
-        .build_cartesian_2d(0.0..columns * DRAWN.len() as f64, (0.5..5000.0).log_scale())?;
+        .build_cartesian_2d(0.0..columns * drawn.len() as f64, (0.5..5000.0).log_scale())?;
     let label = |x: &f64| {
-        DRAWN
+        drawn
             .get((x / columns) as usize)
             .map_or(String::new(), |row| row.1.to_string())
     };
@@ -75,13 +77,8 @@ fn draw_comparison(file: &str, subjects: &[Subject], rows: &[Row]) -> Result<(),
         .y_label_formatter(&|y| format!("{y}x"))
         .draw()?;
     for (i, subject) in subjects.iter().enumerate() {
-        let bars = DRAWN.iter().enumerate().filter_map(|(group, (name, _))| {
-            let name = if *name == "file, " {
-                format!("{name}{}", *HOST)
-            } else {
-                name.to_string()
-            };
-            let row = rows.iter().find(|row| row.name == name)?;
+        let bars = drawn.iter().enumerate().filter_map(|(group, (name, _))| {
+            let row = rows.iter().find(|row| row.name == *name)?;
             let ratio = row.values[i].map(Value::number)? / row.values[1].map(Value::number)?;
             let x = group as f64 * columns + i as f64 + 0.75;
             Some(Rectangle::new(
@@ -96,7 +93,7 @@ fn draw_comparison(file: &str, subjects: &[Subject], rows: &[Row]) -> Result<(),
                 Rectangle::new([(x, y - 5), (x + 10, y + 5)], COLOURS[i].filled())
             });
     }
-    chart.draw_series((0..DRAWN.len()).map(|group| {
+    chart.draw_series((0..drawn.len()).map(|group| {
         let x = group as f64 * columns + columns / 2.0;
         let centre = plotters::style::text_anchor::Pos::new(
             plotters::style::text_anchor::HPos::Center,

@@ -64,7 +64,7 @@ pub fn for_each(platforms: &[Platform], test: impl Fn(&Platform)) {
 /// The file that `scripts/build` makes for `architecture`.
 #[track_caller]
 pub fn dist(architecture: &str) -> PathBuf {
-    let path = root().join(format!("dist/pause-linux-{architecture}"));
+    let path = root().join("dist").join(platform(architecture).file());
     assert!(
         path.exists(),
         "{} is missing: run scripts/build",
