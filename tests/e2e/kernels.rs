@@ -1,48 +1,73 @@
-//! pause as PID 1 of a virtual machine for each platform that `scripts/test` does not boot.
+//! pause as PID 1 of virtual machines: the older kernels of Debian, one with pages of 16 KiB, and
+//! each platform that `scripts/test` does not boot.
 
 use std::panic::resume_unwind;
 use std::thread;
 
 use harness::machine::Machine;
-use harness::programs::platforms;
+use harness::programs::{Platform, platforms};
 
 use crate::report::Report;
 
-pub fn check(report: &mut Report) {
+/// A machine, and what must be in the line that it says of its kernel.
+type Wanted = (Machine, &'static str);
+
+/// The machines of one platform.
+fn machines(platform: &Platform) -> Vec<Wanted> {
+    let with = |kernel, wanted| (Machine::with_kernel(platform, kernel), wanted);
     let mut machines = Vec::new();
-    for platform in platforms() {
-        if platform.booted_by != "e2e" {
-            continue;
+    if platform.booted_by == "test" {
+        machines.push(with("5.10", "Linux 5.10."));
+        machines.push(with("6.12", "Linux 6.12."));
+        if platform.architecture == "arm64" {
+            let (machine, wanted) = with("16k", "pages: 16 kB");
+            let processor = "max,pauth-impdef=on";
+            machines.push((
+                Machine {
+                    processor,
+                    ..machine
+                },
+                wanted,
+            ));
         }
-        let machine = Machine::of(&platform);
-        // The same with what the options turn off, such as a floating-point unit.
-        let (whole, options) = machine
-            .processor
-            .split_once(',')
-            .unwrap_or((machine.processor, ""));
-        machines.push(machine);
-        if !options.is_empty() {
-            machines.push(Machine {
-                processor: whole,
-                ..Machine::of(&platform)
-            });
-        }
+        return machines;
     }
+    let machine = Machine::of(platform);
+    // The same with what the options turn off, such as a floating-point unit.
+    if let Some((processor, _)) = machine.processor.split_once(',') {
+        machines.push((
+            Machine {
+                processor,
+                ..machine.clone()
+            },
+            "Linux ",
+        ));
+    }
+    machines.push((machine, "Linux "));
+    machines
+}
+
+pub fn check(report: &mut Report) {
+    let machines: Vec<_> = platforms().iter().flat_map(machines).collect();
     // Two at a time: each emulator keeps one CPU busy.
     for pair in machines.chunks(2) {
         let outcomes = thread::scope(|scope| {
-            let boot = |machine| scope.spawn(move || Machine::check(machine));
-            let both: Vec<_> = pair.iter().map(boot).collect();
+            let both: Vec<_> = pair
+                .iter()
+                .map(|(machine, _)| scope.spawn(|| machine.check()))
+                .collect();
             let outcomes = both.into_iter().map(|one| one.join());
             outcomes.collect::<Vec<_>>()
         });
-        for (machine, outcome) in pair.iter().zip(outcomes) {
+        for ((machine, wanted), outcome) in pair.iter().zip(outcomes) {
             let what = format!(
                 "{} is PID 1 of a machine, processor {}",
                 machine.platform, machine.processor
             );
             report.check(&what, || {
-                outcome.unwrap_or_else(|panic| resume_unwind(panic))
+                let kernel = outcome.unwrap_or_else(|panic| resume_unwind(panic));
+                assert!(kernel.contains(wanted), "{kernel}, without '{wanted}'");
+                kernel
             });
         }
     }

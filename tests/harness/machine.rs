@@ -8,9 +8,10 @@ use crate::programs::{Platform, dist, program_for, root};
 use crate::{Folder, VERSION};
 
 /// A virtual machine. `scripts/machines` unpacks its kernel.
+#[derive(Clone)]
 pub struct Machine {
     /// The name of the folder below `target/machine`.
-    pub name: &'static str,
+    pub name: String,
     pub platform: Platform,
     /// The processor, as for `-cpu` of qemu.
     pub processor: &'static str,
@@ -20,14 +21,22 @@ impl Machine {
     /// The machine of a platform, with the processor and the kernel of `scripts/platforms`.
     pub fn of(platform: &Platform) -> Self {
         Self {
-            name: platform.architecture,
+            name: platform.architecture.into(),
             processor: platform.processor,
             platform: platform.clone(),
         }
     }
 
+    /// The same machine with another kernel of `scripts/machines`, such as `5.10`.
+    pub fn with_kernel(platform: &Platform, kernel: &str) -> Self {
+        Self {
+            name: format!("{}-{kernel}", platform.architecture),
+            ..Self::of(platform)
+        }
+    }
+
     /// Boots it with pause as PID 1 and `tests/machine/init`, and checks what the console
-    /// showed. Returns the kernel and the size of its pages.
+    /// showed. Returns the kernel, the size of its pages, and what it makes of argc 0.
     #[track_caller]
     pub fn check(&self) -> String {
         let console = self.boot();
@@ -51,16 +60,24 @@ impl Machine {
             console.contains("woken: 0\r\nShutting down, got signal: Terminated"),
             "{console}"
         );
-        // The firmware may have left something before the first of them.
+        // The firmware may have left something before the line.
         let line = |start: &str| {
             let mut found = console.match_indices(start);
             let at = found
                 .next()
                 .unwrap_or_else(|| panic!("no '{start}' in:\n{console}"))
                 .0;
-            console[at..].lines().next().expect("it begins there")
+            let line = console[at..].lines().next().expect("it begins there");
+            &line[start.len()..]
         };
-        format!("{}, {}", line("Linux "), line("pages: "))
+        let (_, arguments) = line("argc 0: ").rsplit_once('(').expect("their size");
+        // Linux 5.18 and later give a program that has no argument an empty one, of one byte. So
+        // does Debian's 5.10, since that change was taken over into 5.10.110.
+        let argc = match arguments {
+            "0 bytes of arguments)" => "argc 0 is 0",
+            _ => "argc 0 becomes 1",
+        };
+        format!("{}, pages: {}, {argc}", line("kernel: "), line("pages: "))
     }
 
     /// Boots it, and returns the text of its console.
@@ -73,7 +90,7 @@ impl Machine {
             ..
         } = self.platform;
         let machines = root().join("target/machine");
-        let folder = Folder::new(self.name);
+        let folder = Folder::new(&self.name);
         for name in ["root/bin", "root/proc", "root/dev"] {
             fs::create_dir_all(folder.join(name)).expect("a folder");
         }
@@ -101,7 +118,7 @@ impl Machine {
             .args(["--kill-after=5", "800", &emulator])
             .args(["-machine", machine, "-cpu", self.processor, "-m", "1024"])
             .args(["-no-reboot", "-nographic", "-vga", "none", "-kernel"])
-            .arg(machines.join(self.name).join("vmlinuz"))
+            .arg(machines.join(&self.name).join("vmlinuz"))
             .arg("-initrd")
             .arg(&initramfs)
             .args(["-append", &format!("console={console} panic=-1 quiet")])
