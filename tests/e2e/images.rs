@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use crate::Work;
-use crate::node::Node;
+use crate::node::{Node, bin};
 use harness::programs::root;
 use harness::run;
 
@@ -128,7 +129,18 @@ impl Images {
             layout: work.folder.join("images"),
             archive: work.folder.join("images.tar"),
         };
-        let tree = work.folder.join("root"); // of scripts/e2e
+        let tree = work.folder.join("root");
+        // critest needs ipcs and pgrep, which the busybox of Debian does not have; env of
+        // coreutils starts a program with blocked signals.
+        let web = run("sh", &["-c", "PATH=$PATH:/usr/sbin command -v nginx"]);
+        let programs = [
+            web.trim(),
+            "/usr/bin/ipcs",
+            "/usr/bin/pgrep",
+            "/usr/bin/env",
+        ];
+        let rootfs = root().join("scripts/engines/rootfs");
+        run(text(&rootfs), &[&[text(&tree)], &programs[..]].concat());
         let put = |name: &str, content: &str| {
             let path = tree.join(name);
             fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
@@ -139,6 +151,12 @@ impl Images {
             "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n\
              www-data:x:33:33::/:/bin/false\ndefault-user:x:1000:1000::/:/bin/sh\n",
         );
+        for name in ["kitten", "nautilus"] {
+            put(
+                &format!("srv/{name}/data.json"),
+                &format!("{{\"image\": \"{name}.jpg\"}}\n"),
+            );
+        }
         put("srv/1/index.html", "application 1\n");
         put("srv/2/index.html", "application 2\n");
         put("etc/nginx/nginx.conf", &nginx("listen 80;"));
@@ -163,16 +181,6 @@ impl Images {
         for (tag, command) in MEMBERS {
             images.derive(tag, command, "");
         }
-        let group = work.folder.join("group");
-        fs::write(
-            &group,
-            "root:x:0:\ndefault-user:x:1000:\nmembers:x:50000:default-user\n",
-        )
-        .expect("a file");
-        for (name, command, user) in critest() {
-            images.derive(&tag(name), command, user);
-        }
-        images.umoci("insert", &tag(GROUP), &[text(&group), "/etc/group"]);
         run(
             "tar",
             &[
@@ -243,9 +251,220 @@ impl Images {
         }
     }
 
+    /// The images that kubeadm names, with the host of their registry.
+    pub fn of_cluster(&self) -> Vec<String> {
+        let kubeadm = bin().join("kubeadm");
+        let version = run(text(&kubeadm), &["version", "--output", "short"]);
+        let arguments = [
+            "config",
+            "images",
+            "list",
+            "--kubernetes-version",
+            version.trim(),
+        ];
+        let names = run(text(&kubeadm), &arguments);
+        names.lines().map(String::from).collect()
+    }
+
+    /// Starts a registry in the cell of a node, with the images that kubeadm names. Its pause is
+    /// ours, or another of these images.
+    pub fn serve_cluster(&self, node: &Node, names: &[String], pause: Option<&str>) {
+        node.cell().registry();
+        let copy = "skopeo copy --quiet --dest-tls-verify=false";
+        for name in names {
+            let (_, path) = name.split_once('/').expect("a host");
+            let program = path.split(':').next().expect("a name");
+            let program = program.rsplit('/').next().expect("a part");
+            let from = match (program, pause) {
+                // README's command, with the archive of all platforms.
+                ("pause", None) => format!(
+                    "--all --preserve-digests oci-archive:{}",
+                    root().join("dist/pause.oci.tar").display()
+                ),
+                ("pause", Some(tag)) => format!("oci:{}:{tag}", self.layout.display()),
+                _ => {
+                    self.of_program(program);
+                    format!("oci:{}:{program}", self.layout.display())
+                }
+            };
+            node.sh(&format!("{copy} {from} docker://127.0.0.1:5000/{path}"));
+        }
+    }
+
+    /// Adds to that registry stand-ins for the images that upstream's tests name, as far as specs of
+    /// the conformance tests use them.
+    pub fn serve_tests(&self, node: &Node) {
+        let program = bin().join("e2e.test");
+        for name in run(text(&program), &["--list-images"]).lines() {
+            let Some((_, path)) = name.split_once("/e2e-test-images/") else {
+                continue;
+            };
+            let tag = path.split(':').next().expect("a name");
+            if !self.of_test(tag) {
+                continue;
+            }
+            let from = format!("oci:{}:test-{tag}", self.layout.display());
+            let to = format!("docker://127.0.0.1:5000/e2e-test-images/{path}");
+            node.sh(&format!(
+                "skopeo copy --quiet --dest-tls-verify=false {from} {to}"
+            ));
+        }
+    }
+
+    /// Makes the stand-in for an image of upstream's tests, if there is one.
+    fn of_test(&self, name: &str) -> bool {
+        let tag = format!("test-{name}");
+        if self.has(&tag) {
+            return true;
+        }
+        let (command, user): (&[&str], _) = match name {
+            "agnhost" => (&["/agnhost", "pause"], ""),
+            "busybox" | "glibc-dns-testing" => (&["sh"], ""),
+            "nginx" => (&["nginx"], ""),
+            "nonewprivs" => (&["/nonewprivs"], ""),
+            "nonroot" => (&["id", "-u"], "1234"),
+            "kitten" => (&["httpd", "-f", "-h", "/srv/kitten"], ""),
+            "nautilus" => (&["httpd", "-f", "-h", "/srv/nautilus"], ""),
+            "sample-apiserver" => (&["/sample-apiserver"], ""),
+            _ => return false,
+        };
+        self.derive(&tag, command, user);
+        match name {
+            "agnhost" => {
+                self.umoci("insert", &tag, &[text(&self.shell("bin/sh")), "/"]);
+                self.umoci("insert", &tag, &[text(&bin().join(name)), "/agnhost"]);
+                // Most pods give arguments only.
+                self.umoci(
+                    "config",
+                    &tag,
+                    &[
+                        "--config.entrypoint=/agnhost",
+                        "--clear=config.cmd",
+                        "--config.cmd=pause",
+                    ],
+                );
+            }
+            // Debian's busybox has a shell that drops variables such as data-1, so that which
+            // is found first is another.
+            "busybox" => self.umoci(
+                "insert",
+                &tag,
+                &[text(&self.shell("usr/local/bin/sh")), "/"],
+            ),
+            "sample-apiserver" => {
+                self.umoci(
+                    "insert",
+                    &tag,
+                    &[text(&bin().join(name)), "/sample-apiserver"],
+                );
+                self.umoci(
+                    "config",
+                    &tag,
+                    &[
+                        "--config.entrypoint=/sample-apiserver",
+                        "--clear=config.cmd",
+                    ],
+                );
+            }
+            _ => (),
+        }
+        true
+    }
+
+    /// A folder with the tools that upstream's tests call, and bash as the shell at a path.
+    fn shell(&self, path: &str) -> PathBuf {
+        let tree = self.layout.with_file_name(path.replace('/', "-"));
+        let tools = [
+            "/bin/bash",
+            "/usr/bin/dig",
+            "/usr/bin/nc.openbsd",
+            "/usr/bin/curl",
+            "/usr/bin/getent",
+        ];
+        let rootfs = root().join("scripts/engines/rootfs");
+        run(text(&rootfs), &[&[text(&tree)], &tools[..]].concat());
+        let line = format!(
+            "mkdir -p $(dirname {path}); ln -f bin/bash {path}; mkdir -p usr/local/bin
+             ln -f usr/bin/nc.openbsd usr/local/bin/nc; printf 'NAME=\"Alpine Linux\"\nID=alpine\n' >etc/os-release"
+        );
+        run("sh", &["-ec", &format!("cd {}; {line}", text(&tree))]);
+        tree
+    }
+
+    /// Whether an image is in the layout.
+    fn has(&self, tag: &str) -> bool {
+        let index = fs::read_to_string(self.layout.join("index.json")).expect("an index");
+        index.contains(&format!("\"{tag}\""))
+    }
+
+    /// Makes the image of a program of a cluster, if it is not there yet.
+    fn of_program(&self, name: &str) {
+        if self.has(name) {
+            return;
+        }
+        let program = bin().join(name);
+        let path = format!("/usr/local/bin/{name}");
+        if name == "kube-proxy" {
+            self.derive(name, &[], "");
+            self.umoci("insert", name, &[text(&self.iptables()), "/"]);
+        } else {
+            self.umoci("new", name, &[]);
+        }
+        self.umoci("insert", name, &[text(&program), &path]);
+        if name == "coredns" {
+            // kubeadm's manifest has only arguments.
+            self.umoci("config", name, &[&format!("--config.entrypoint={path}")]);
+        }
+    }
+
+    /// A folder with iptables: its one program under all of its names, and its extensions.
+    fn iptables(&self) -> PathBuf {
+        let tree = self.layout.with_file_name("iptables");
+        let program = "/usr/sbin/xtables-nft-multi";
+        let extensions = run("sh", &["-c", "ls -d /usr/lib/*/xtables/*.so"]);
+        let rootfs = root().join("scripts/engines/rootfs");
+        let files: Vec<_> = [program].into_iter().chain(extensions.lines()).collect();
+        run(text(&rootfs), &[&[text(&tree)], &files[..]].concat());
+        for family in ["iptables", "ip6tables"] {
+            for name in [
+                family,
+                &format!("{family}-save"),
+                &format!("{family}-restore"),
+            ] {
+                std::os::unix::fs::symlink(program, tree.join("usr/sbin").join(name))
+                    .expect("a link");
+            }
+        }
+        tree
+    }
+
+    /// Imports some of the other images into podman's store.
+    pub fn load(&self, podman: &str, tags: &[&str]) {
+        for tag in tags {
+            let from = format!("oci:{}:{tag}", self.layout.display());
+            let line = format!("{podman} tag $({podman} pull --quiet {from}) localhost/e2e:{tag}");
+            run("sh", &["-ec", &line]);
+        }
+    }
+
+    /// Makes the images that critest pulls, if they are not there yet.
+    fn of_critest(&self) {
+        static MADE: Once = Once::new();
+        MADE.call_once(|| {
+            for (name, command, user) in critest() {
+                self.derive(&tag(name), command, user);
+            }
+            let group = self.layout.with_file_name("group");
+            let members = "root:x:0:\ndefault-user:x:1000:\nmembers:x:50000:default-user\n";
+            fs::write(&group, members).expect("a file");
+            self.umoci("insert", &tag(GROUP), &[text(&group), "/etc/group"]);
+        });
+    }
+
     /// Starts a registry in the cell of a node, with the images that critest pulls.
     pub fn serve(&self, node: &Node) {
         node.cell().registry();
+        self.of_critest();
         for (name, _, _) in critest() {
             let from = format!("oci:{}:{}", self.layout.display(), tag(name));
             let to = format!("docker://127.0.0.1:5000/{name}");

@@ -42,7 +42,7 @@ impl StaticPod<'_> {
     #[track_caller]
     fn running(&self) -> (String, i32) {
         until_at_most(
-            LIMIT,
+            *LIMIT,
             &format!("the pod {} has a sandbox", self.name),
             || self.sandbox(),
         )
@@ -59,7 +59,7 @@ impl StaticPod<'_> {
 
     #[track_caller]
     fn runs(&self, name: &str) -> String {
-        until_at_most(LIMIT, &format!("{name} runs"), || self.container(name))
+        until_at_most(*LIMIT, &format!("{name} runs"), || self.container(name))
     }
 
     fn exec(&self, name: &str, line: &str) -> String {
@@ -70,7 +70,7 @@ impl StaticPod<'_> {
     /// Waits until nginx answers a request to the address of the pod with `page`.
     #[track_caller]
     fn serves(&self, page: &str) -> String {
-        let url = until_at_most(LIMIT, &format!("nginx answers {page}"), || {
+        let url = until_at_most(*LIMIT, &format!("nginx answers {page}"), || {
             let (id, _) = self.sandbox()?;
             let info = self.node.inspect(&format!("inspectp {id}"));
             let url = format!("http://{}/", info["status"]["network"]["ip"].as_str()?);
@@ -98,25 +98,29 @@ fn phase(node: &Node, name: &str) -> Option<String> {
 /// Waits until the kubelet reports a phase.
 #[track_caller]
 fn reaches(node: &Node, name: &str, wanted: &str) {
-    until_at_most(LIMIT, &format!("the pod {name} is {wanted}"), || {
+    until_at_most(*LIMIT, &format!("the pod {name} is {wanted}"), || {
         (phase(node, name)? == wanted).then_some(())
     });
 }
 
-/// Starts a kubelet in the cell of a node.
-fn start(node: &Node) {
+/// A kubelet makes settings of the kernel, which belong to the whole machine: a cell gets copies.
+pub fn own_settings(node: &Node) {
     node.sh("
-        # A kubelet sets these, which belong to the whole machine: it gets copies.
         for file in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops \
             kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
             mkdir -p /run/sys/${file%/*} && cp /proc/sys/$file /run/sys/$file
             mount --bind /run/sys/$file /proc/sys/$file
-        done
-        mkdir -p /etc/kubernetes/manifests");
-    node.put(
-        "/etc/kubernetes/kubelet.yaml",
-        include_str!("config/kubelet.yaml"),
-    );
+        done");
+}
+
+/// Starts a kubelet on a node.
+fn start(node: &Node) {
+    if node.is_in_cell() {
+        own_settings(node);
+    }
+    node.sh("mkdir -p /etc/kubernetes/manifests");
+    let config = include_str!("config/kubelet.yaml").replace("@DRIVER@", node.driver());
+    node.put("/etc/kubernetes/kubelet.yaml", &config);
     let line = "kubelet --config /etc/kubernetes/kubelet.yaml --hostname-override node";
     node.daemon(line, "curl --silent --fail http://127.0.0.1:10248/healthz");
 }
@@ -162,7 +166,7 @@ pub fn check(node: &Node, report: &mut Report) {
             let (before, old) = (pod.held(), pod.runs("application"));
             let info = node.inspect(&format!("inspect {old}"));
             node.sh(&format!("kill -KILL {}", info["info"]["pid"]));
-            until_at_most(LIMIT, "another application runs", || {
+            until_at_most(*LIMIT, "another application runs", || {
                 (pod.container("application")? != old).then_some(())
             });
             pod.serves("application 1");
@@ -182,7 +186,7 @@ pub fn check(node: &Node, report: &mut Report) {
         || {
             let (old, pid) = pod.running();
             node.sh(&format!("kill -KILL {pid}"));
-            until_at_most(LIMIT, "another sandbox is ready", || {
+            until_at_most(*LIMIT, "another sandbox is ready", || {
                 (pod.sandbox()?.0 != old).then_some(())
             });
             is_ours(node, pod.running().1);
@@ -195,7 +199,7 @@ pub fn check(node: &Node, report: &mut Report) {
             node.crictl("pods --quiet --name ^web-")
                 + &node.crictl("ps --all --quiet --name '^(nginx|application)$'")
         };
-        until_at_most(LIMIT, "no sandbox and no container", || {
+        until_at_most(*LIMIT, "no sandbox and no container", || {
             list().is_empty().then_some(())
         });
         String::new()

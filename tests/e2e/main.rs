@@ -5,17 +5,24 @@
 //! Arguments: a folder with the root filesystem of the images, the folder for logs, the CRI
 //! endpoint or an empty string, the file for the report or an empty string, and the parts.
 
+mod bundle;
+mod cluster;
+mod conformance;
 mod cri;
 mod critest;
 mod existing;
+mod guest;
 mod hundred;
 mod images;
 mod kernels;
 mod kubelet;
+mod machine;
 mod node;
 mod pod;
 mod refusals;
 mod report;
+mod runtimes;
+mod soak;
 
 use std::fs::File;
 use std::io::Write;
@@ -26,6 +33,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use harness::cell::left_behind;
+use harness::programs::HOST;
 use images::Images;
 use node::{Node, Runtime};
 use report::Report;
@@ -110,13 +118,13 @@ fn log_panics(file: PathBuf) {
     }));
 }
 
-/// SIGINT and SIGTERM end all cells; a check that is running then fails, and the run ends.
+/// SIGINT and SIGTERM end all cells and machines; a check that is running then fails, and the run ends.
 fn interruptible() {
     let mut signals = Signals::new([SIGINT, SIGTERM]).expect("handlers");
     std::thread::spawn(move || {
         for signal in signals.forever() {
             report::stop(signal);
-            node::end_cells();
+            node::end_all();
         }
     });
 }
@@ -137,7 +145,7 @@ fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
             if harness::run("containerd", &["--version"]).contains(" 1.") {
                 on("containerd 1.x", Runtime::Containerd1, cri::check);
             } else {
-                println!("containerd 1.x: this machine has another");
+                report.left_out("containerd 1.x: another version is installed");
             }
         }
         "kubelet" => on(
@@ -155,9 +163,27 @@ fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
                 Runtime::Containerd2,
                 existing::check,
             );
-            on("a node of CRI-O", Runtime::Crio, existing::check);
+            // The machines have no CRI-O.
+            if !guest::here() {
+                on("a node of CRI-O", Runtime::Crio, existing::check);
+            }
         }
-        "kernels" => report.part("virtual machines of further platforms", kernels::check),
+        "kernels" => report.part("virtual machines with other kernels", kernels::check),
+        "machine" => machine::check(&HOST, work, report),
+        "machine-arm64" => machine::check("arm64", work, report),
+        "cluster" => report.part("a cluster by kubeadm", |report| {
+            cluster::check(work, images, report)
+        }),
+        "node-conformance" => report.part("upstream's node conformance tests", |report| {
+            conformance::check("NodeConformance", work, images, report)
+        }),
+        "conformance" => report.part("upstream's conformance tests", |report| {
+            conformance::check("Conformance", work, images, report)
+        }),
+        "runtimes" => runtimes::check(work, report),
+        "soak" => report.part("a soak", |report| soak::check(work, images, report)),
+        "podman" => report.part("podman", |report| guest::podman(images, report)),
+        "criu" => report.part("CRIU", |report| guest::criu(work, report)),
         "refusals" => report.part("bad input", |report| refusals::check(work, report)),
         "critest" => report.part("critest", |report| critest::check(work, images, report)),
         "hundred" => report.part("a node's worth of pods", |report| {

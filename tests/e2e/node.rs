@@ -1,18 +1,19 @@
-//! A node: a container runtime with a CRI endpoint, in a cell or on this machine.
+//! A node: a container runtime with a CRI endpoint, in a cell, on a machine that was booted for
+//! it, or on this machine.
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::Work;
 use crate::images::{Images, PAUSE};
+use crate::{Work, guest};
 use harness::cell::Cell;
-use harness::programs::root;
+use harness::programs::{HOST, root};
 use harness::until_at_most;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -20,6 +21,16 @@ pub enum Runtime {
     Containerd1,
     Containerd2,
     Crio,
+}
+
+/// Where a node lives.
+enum Place {
+    /// In a cell of its own.
+    Cell(Cell),
+    /// On the machine that `scripts/e2e machine` boots for it.
+    Machine,
+    /// On this machine, which runs it already (`--endpoint`).
+    Existing,
 }
 
 pub struct Node {
@@ -31,9 +42,10 @@ pub struct Node {
     pub endpoint: String,
     /// The `ctr` command for the containerd namespace of Kubernetes.
     pub ctr: String,
+    runtime: Option<Runtime>,
     /// Whether the runtime uses the systemd cgroup driver.
     systemd: bool,
-    cell: Option<Cell>,
+    place: Place,
     /// The folder for the configuration files that crictl reads.
     folder: PathBuf,
     logs: PathBuf,
@@ -42,11 +54,19 @@ pub struct Node {
 
 /// The time limit for a daemon to start and for a kubelet or runtime to act, which may wait
 /// for their own timers.
-pub const LIMIT: Duration = Duration::from_secs(90);
+pub static LIMIT: LazyLock<Duration> =
+    LazyLock::new(|| Duration::from_secs(90).max(*harness::LIMIT));
 
-/// The folder in which scripts/e2e puts the programs that it builds.
+/// The beginning of the names of the units of systemd that this run starts.
+const UNIT: &str = "pause-e2e";
+
+/// The folder in which `scripts/node-parts` puts what it builds.
 pub fn bin() -> PathBuf {
-    root().join("target/e2e/bin")
+    let folder = root().join("target/e2e");
+    match guest::here() {
+        true => folder.join("machine").join(*HOST),
+        false => folder.join("bin"),
+    }
 }
 
 /// The path, outside of a cell, of a file in it.
@@ -57,21 +77,16 @@ pub fn path_in(cell: &Cell, path: &str) -> PathBuf {
 impl Node {
     /// Starts a runtime that uses `pause` as its sandbox image, and imports the images.
     pub fn new(runtime: Runtime, pause: &str, work: &Work, images: &Images) -> Self {
-        let mut cell = Cell::start();
-        CELLS.lock().expect("the cells").push(cell.init);
-        NAMES.lock().expect("the names").push(cell.name.clone());
-        let cells = work.logs.join("cells");
-        let cells = fs::File::options().create(true).append(true).open(cells);
-        writeln!(cells.expect("a log"), "{}", cell.name).expect("a log");
-        if runtime != Runtime::Containerd1 {
-            let path = std::env::var("PATH").expect("PATH");
-            cell.path = Some(format!("{}:{path}", bin().display()));
-        }
+        let place = match guest::here() {
+            true => Place::Machine,
+            false => Place::Cell(Self::new_cell(runtime, work)),
+        };
         let endpoint = match runtime {
             Runtime::Crio => "unix:///run/crio/crio.sock",
             _ => "unix:///run/containerd/containerd.sock",
         };
-        let mut node = Self::at(endpoint, Some(cell), work);
+        let mut node = Self::at(endpoint, place, work);
+        node.runtime = Some(runtime);
         node.put(
             "/etc/cni/net.d/10-pods.conflist",
             include_str!("config/cni.conflist"),
@@ -80,21 +95,24 @@ impl Node {
         // with what a cell needs in addition.
         let configure = |path: &str, text: &str| node.put(path, &text.replace(PAUSE, pause));
         match runtime {
-            Runtime::Containerd1 => configure(
-                "/etc/containerd/config.toml",
-                concat!(
-                    include_str!("config/containerd-1.toml"),
-                    include_str!("config/containerd-1-cell.toml")
-                ),
-            ),
+            Runtime::Containerd1 => {
+                let rest = match node.place {
+                    Place::Machine => include_str!("config/containerd-1-systemd.toml"),
+                    _ => include_str!("config/containerd-1-cell.toml"),
+                };
+                let config = include_str!("config/containerd-1.toml").to_string() + rest;
+                configure("/etc/containerd/config.toml", &config);
+            }
             Runtime::Containerd2 => {
-                configure(
-                    "/etc/containerd/config.toml",
-                    concat!(
-                        include_str!("config/containerd-2.toml"),
-                        include_str!("config/containerd-2-cell.toml")
-                    ),
-                );
+                let rest = match node.place {
+                    Place::Machine => include_str!("config/containerd-2-systemd.toml"),
+                    _ => include_str!("config/containerd-2-cell.toml"),
+                };
+                let mut config = include_str!("config/containerd-2.toml").to_string() + rest;
+                if bin().join("runc-userns").exists() {
+                    config += include_str!("config/containerd-2-userns.toml");
+                }
+                configure("/etc/containerd/config.toml", &config);
                 configure(
                     "/etc/containerd/certs.d/_default/hosts.toml",
                     "[host.'http://127.0.0.1:5000']\n",
@@ -128,29 +146,47 @@ impl Node {
                 "{} images label {pause} io.cri-containerd.pinned=pinned",
                 node.ctr
             ));
-            node.sh("pkill -x containerd");
+            if let Place::Cell(_) = node.place {
+                node.sh("pkill -x containerd");
+            }
             node.start();
         }
         node.connect();
         node
     }
 
+    fn new_cell(runtime: Runtime, work: &Work) -> Cell {
+        let mut cell = Cell::start();
+        started(cell.init);
+        NAMES.lock().expect("the names").push(cell.name.clone());
+        let cells = work.logs.join("cells");
+        let cells = fs::File::options().create(true).append(true).open(cells);
+        writeln!(cells.expect("a log"), "{}", cell.name).expect("a log");
+        if runtime != Runtime::Containerd1 {
+            let path = std::env::var("PATH").expect("PATH");
+            cell.path = Some(format!("{}:{path}", bin().display()));
+        }
+        cell
+    }
+
     /// Uses the runtime that runs on this machine already.
     pub fn here(endpoint: &str, work: &Work, images: &Images) -> Self {
-        let mut node = Self::at(endpoint, None, work);
+        let mut node = Self::at(endpoint, Place::Existing, work);
         node.connect();
         images.import(&node);
         node
     }
 
-    fn at(endpoint: &str, cell: Option<Cell>, work: &Work) -> Self {
-        let folder = work.folder.join(match &cell {
-            Some(cell) => format!("node-{}", cell.init),
-            None => "node".into(),
+    fn at(endpoint: &str, place: Place, work: &Work) -> Self {
+        let folder = work.folder.join(match &place {
+            Place::Cell(cell) => format!("node-{}", cell.init),
+            _ => "node".into(),
         });
         fs::create_dir_all(&folder).expect("a folder");
-        let config =
-            format!("runtime-endpoint: {endpoint}\nimage-endpoint: {endpoint}\ntimeout: 60\n");
+        let config = format!(
+            "runtime-endpoint: {endpoint}\nimage-endpoint: {endpoint}\ntimeout: {}\n",
+            LIMIT.as_secs()
+        );
         fs::write(folder.join("crictl.yaml"), config).expect("a file");
         Self {
             name: String::new(),
@@ -161,8 +197,9 @@ impl Node {
                 "ctr --address {} --namespace k8s.io",
                 endpoint.trim_start_matches("unix://")
             ),
+            runtime: None,
             systemd: false,
-            cell,
+            place,
             folder,
             logs: work.logs.clone(),
             events: None,
@@ -186,8 +223,16 @@ impl Node {
     }
 
     fn start(&self) {
-        let name = if self.crio { "crio" } else { "containerd" };
-        self.daemon(name, &format!("{} version", self.crictl_command()));
+        let ready = format!("{} version", self.crictl_command());
+        match (&self.place, self.runtime) {
+            // Debian's containerd has a unit.
+            (Place::Machine, Some(Runtime::Containerd1)) => {
+                self.sh("systemctl restart containerd");
+                self.answers("containerd", &ready);
+            }
+            (_, Some(Runtime::Crio)) => self.daemon("crio", &ready),
+            _ => self.daemon("containerd", &ready),
+        }
     }
 
     /// Reads the versions, and records the events of containerd.
@@ -206,7 +251,7 @@ impl Node {
         self.name = format!("{name} {version}");
         self.crio = name == "cri-o";
         self.parts.push(self.name.clone());
-        if self.cell.is_some() {
+        if !matches!(self.place, Place::Existing) {
             let parts: &[_] = if self.crio {
                 &["runc", "conmon"]
             } else {
@@ -217,9 +262,13 @@ impl Node {
                 self.parts.push(line.replace(" version", ""));
             }
         }
-        // Runtimes before CRI 1.28 do not implement this call.
+        // containerd before 2.0 does not implement this call, but shows its settings.
         let config = self.crictl_output("runtime-config").stdout;
-        self.systemd = String::from_utf8_lossy(&config).contains("SYSTEMD");
+        let info = self.inspect("info");
+        let options = &info["config"]["containerd"]["runtimes"]["runc"]["options"];
+        self.systemd = String::from_utf8_lossy(&config).contains("SYSTEMD")
+            || options["SystemdCgroup"] == true;
+        self.parts.extend(surroundings(self.driver()));
         if !self.crio {
             let events = fs::File::create(self.folder.join("events")).expect("a file");
             let mut command = self.command("sh");
@@ -231,9 +280,9 @@ impl Node {
 
     /// The path, outside of the node's cell, of a file of the node.
     pub fn path(&self, path: &str) -> PathBuf {
-        match &self.cell {
-            Some(cell) => path_in(cell, path),
-            None => path.into(),
+        match &self.place {
+            Place::Cell(cell) => path_in(cell, path),
+            _ => path.into(),
         }
     }
 
@@ -243,9 +292,9 @@ impl Node {
     }
 
     fn command(&self, program: &str) -> Command {
-        match &self.cell {
-            Some(cell) => cell.command(program),
-            None => {
+        match &self.place {
+            Place::Cell(cell) => cell.command(program),
+            _ => {
                 let mut command = Command::new(program);
                 command.stdin(Stdio::null());
                 command
@@ -272,16 +321,38 @@ impl Node {
         stdout
     }
 
-    /// The cell of a node that this run has started.
+    /// The cell of a node that has one.
     #[track_caller]
     pub fn cell(&self) -> &Cell {
-        self.cell.as_ref().expect("a cell")
+        match &self.place {
+            Place::Cell(cell) => cell,
+            _ => panic!("a node without a cell"),
+        }
     }
 
-    /// Starts a daemon in the cell, and waits until the command `ready` succeeds.
+    /// Starts a daemon on the node, and waits until the command `ready` succeeds.
     #[track_caller]
     pub fn daemon(&self, line: &str, ready: &str) {
-        self.cell().daemon(line, ready);
+        if let Place::Cell(cell) = &self.place {
+            return cell.daemon(line, ready);
+        }
+        let name = line.split(' ').next().expect("a name");
+        let bin = bin();
+        // What Debian's units of such daemons say: their containers are not theirs to kill.
+        self.sh(&format!(
+            "systemd-run --quiet --unit={UNIT}-{name} --property=Delegate=yes --property=KillMode=process \
+             --property=TasksMax=infinity --setenv=PATH={}:$PATH {}/{line}",
+            bin.display(),
+            bin.display()
+        ));
+        self.answers(name, ready);
+    }
+
+    #[track_caller]
+    fn answers(&self, name: &str, ready: &str) {
+        until_at_most(*LIMIT, &format!("{name} answers"), || {
+            self.output(ready).status.success().then_some(())
+        });
     }
 
     pub fn crictl_command(&self) -> String {
@@ -339,6 +410,16 @@ impl Node {
         self.path(&format!("/proc/{pid}/{file}"))
     }
 
+    /// Whether the node is in a cell, beside others and on the kernel of this machine.
+    pub fn is_in_cell(&self) -> bool {
+        matches!(self.place, Place::Cell(_))
+    }
+
+    /// The cgroup driver of the runtime, and so of the kubelet.
+    pub fn driver(&self) -> &'static str {
+        if self.systemd { "systemd" } else { "cgroupfs" }
+    }
+
     /// The parent control group of the pods.
     pub fn parent(&self) -> &str {
         if self.systemd {
@@ -350,7 +431,7 @@ impl Node {
 
     /// The exit status of the pause of a sandbox, as the runtime recorded it.
     pub fn exit_status(&self, sandbox: &str) -> i64 {
-        until_at_most(LIMIT, "the runtime says how pause ended", || {
+        until_at_most(*LIMIT, "the runtime says how pause ended", || {
             if self.crio {
                 let path = self.path(&format!(
                     "/var/lib/containers/storage/overlay-containers/{sandbox}/userdata/exit"
@@ -370,6 +451,30 @@ impl Node {
     }
 }
 
+/// What a result depends on beside the runtime: control groups, their driver, the security
+/// module (LSM) that confines containers, the kernel and the architecture.
+pub fn surroundings(driver: &str) -> Vec<String> {
+    let version = match ["cgroup.controllers", "unified"]
+        .map(|name| Path::new("/sys/fs/cgroup").join(name).exists())
+    {
+        [true, _] => "cgroup v2",
+        [_, true] => "cgroup v1 and v2 (hybrid)",
+        _ => "cgroup v1",
+    };
+    let apparmor = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    let lsm = match apparmor.is_ok_and(|enabled| enabled.starts_with('Y')) {
+        true => "AppArmor",
+        false => "no AppArmor",
+    };
+    let kernel = harness::run("uname", &["-srm"]);
+    vec![
+        version.into(),
+        format!("driver {driver}"),
+        lsm.into(),
+        kernel.trim().into(),
+    ]
+}
+
 /// The name of each cell that this run has made.
 static NAMES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -377,15 +482,25 @@ pub fn names_of_cells() -> Vec<String> {
     NAMES.lock().expect("the names").clone()
 }
 
-/// PID 1 of each cell that exists now.
-static CELLS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+/// PID 1 of each cell, and the emulator of each machine, that runs now.
+static RUNNING: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 
-/// Kills all cells. A check that uses one of them fails.
-pub fn end_cells() {
-    for init in CELLS.lock().expect("the cells").iter() {
-        // SAFETY: a system call. Drop removes a PID from this list before the cell ends.
-        unsafe { libc::kill(*init, libc::SIGKILL) };
+/// Kills all cells and machines. A check that uses one of them fails.
+pub fn end_all() {
+    for pid in RUNNING.lock().expect("the list").iter() {
+        // SAFETY: a system call. A PID is removed from this list before its process is reaped.
+        unsafe { libc::kill(*pid, libc::SIGKILL) };
     }
+}
+
+/// Adds a process to those that an interruption kills.
+pub fn started(pid: i32) {
+    RUNNING.lock().expect("the list").push(pid);
+}
+
+/// Takes a process off that list, before it is reaped.
+pub fn ends(pid: i32) {
+    RUNNING.lock().expect("the list").retain(|one| *one != pid);
 }
 
 impl Drop for Node {
@@ -394,18 +509,30 @@ impl Drop for Node {
             let _ = events.kill();
             let _ = events.wait();
         }
-        let Some(cell) = &self.cell else {
-            // Only the images of these checks are removed from a node that existed before.
-            let crictl = self.crictl_command();
-            self.output(&format!(
-                "{crictl} images --quiet localhost/e2e | sort -u | xargs -r {crictl} rmi"
-            ));
-            return;
+        let crictl = self.crictl_command();
+        let cell = match &self.place {
+            Place::Cell(cell) => cell,
+            Place::Machine => {
+                self.output(&format!(
+                    "{crictl} pods --quiet | xargs -r {crictl} rmp --force"
+                ));
+                let logs = self.logs.join(self.name.replace(' ', "-"));
+                let logs = logs.display();
+                self.output(&format!(
+                    "systemctl stop containerd '{UNIT}-*'
+                     journalctl --boot --unit=containerd --unit='{UNIT}-*' >{logs}.log"
+                ));
+                return;
+            }
+            Place::Existing => {
+                // Only the images of these checks are removed from a node that existed before.
+                self.output(&format!(
+                    "{crictl} images --quiet localhost/e2e | sort -u | xargs -r {crictl} rmi"
+                ));
+                return;
+            }
         };
-        CELLS
-            .lock()
-            .expect("the cells")
-            .retain(|init| *init != cell.init);
+        ends(cell.init);
         let logs = self
             .logs
             .join(format!("{}-{}", self.name.replace(' ', "-"), cell.init));

@@ -212,7 +212,7 @@ impl<'a> CriPod<'a> {
     /// Waits until the runtime reports the end of pause, and asserts its exit status.
     #[track_caller]
     pub fn ended(&self, status: i64) {
-        until_at_most(LIMIT, "the sandbox is not ready", || {
+        until_at_most(*LIMIT, "the sandbox is not ready", || {
             (self.state() == "SANDBOX_NOTREADY").then_some(())
         });
         assert_eq!(self.node.exit_status(&self.id), status);

@@ -107,7 +107,7 @@ pub fn check(work: &Work, report: &mut Report) {
             .stderr(Stdio::null())
             .spawn()
             .expect("scripts/e2e");
-        let name = until_at_most(LIMIT, "it has made a cell", || {
+        let name = until_at_most(*LIMIT, "it has made a cell", || {
             let cells = fs::read_to_string(logs.join("cells")).ok()?;
             Some(cells.lines().next()?.to_string())
         });

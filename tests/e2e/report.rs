@@ -3,10 +3,14 @@
 use std::any::Any;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use serde_json::{Value, json};
+
+use crate::guest;
 use harness::programs::{dist, platforms};
 use harness::run;
 
@@ -28,6 +32,8 @@ struct Part {
 pub struct Report {
     start: Instant,
     parts: Vec<Part>,
+    /// What could not be checked here.
+    left_out: Vec<String>,
 }
 
 /// The first line of a panic's message.
@@ -46,11 +52,19 @@ pub fn stop(signal: i32) {
     let _ = STOPPED.set(signal);
 }
 
+/// Panics if the run was interrupted, for work that has no check to end it.
+pub fn go_on() {
+    if let Some(signal) = STOPPED.get() {
+        panic!("interrupted by signal {signal}");
+    }
+}
+
 impl Report {
     pub fn new() -> Self {
         Self {
             start: Instant::now(),
             parts: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -80,9 +94,7 @@ impl Report {
 
     /// Runs one check. `look` panics if the check fails, and returns the evidence.
     pub fn check(&mut self, what: &str, look: impl FnOnce() -> String) {
-        if let Some(signal) = STOPPED.get() {
-            panic!("interrupted by signal {signal}");
-        }
+        go_on();
         let outcome = catch_unwind(AssertUnwindSafe(look));
         self.add(what, outcome.map_err(|panic| said(&*panic)));
     }
@@ -114,13 +126,70 @@ impl Report {
         self.current().text += text;
     }
 
+    /// Writes the parts as JSON, for `add_from`.
+    fn write_json(&self, file: &str) {
+        let line = |Line { what, outcome }: &Line| match outcome {
+            Ok(evidence) => json!({"what": what, "ok": evidence}),
+            Err(why) => json!({"what": what, "failed": why}),
+        };
+        let part = |part: &Part| {
+            let lines: Vec<_> = part.lines.iter().map(line).collect();
+            json!({"title": part.title, "versions": part.versions, "lines": lines, "text": part.text})
+        };
+        let parts: Vec<_> = self.parts.iter().map(part).collect();
+        std::fs::write(file, json!([parts, self.left_out]).to_string()).expect("the report");
+    }
+
+    /// Adds the parts that this program has written in another machine. They were printed there.
+    pub fn add_from(&mut self, file: &Path, place: &str) {
+        let text = std::fs::read_to_string(file).expect("the report");
+        let json: Value = serde_json::from_str(&text).expect("JSON");
+        let string = |value: &Value| value.as_str().unwrap_or_default().to_string();
+        let strings = |value: &Value| {
+            value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(string)
+                .collect::<Vec<_>>()
+        };
+        for part in json[0].as_array().expect("parts") {
+            let lines = part["lines"].as_array().expect("lines").iter();
+            let lines = lines.map(|line| Line {
+                what: string(&line["what"]),
+                outcome: match line["ok"].as_str() {
+                    Some(evidence) => Ok(evidence.into()),
+                    None => Err(string(&line["failed"])),
+                },
+            });
+            self.parts.push(Part {
+                title: format!("{}, {place}", string(&part["title"])),
+                versions: strings(&part["versions"]),
+                lines: lines.collect(),
+                text: string(&part["text"]),
+            });
+        }
+        let left_out = strings(&json[1]).into_iter();
+        self.left_out
+            .extend(left_out.map(|what| format!("{place}: {what}")));
+    }
+
+    /// Remembers what could not be checked here, and why. It is printed at the end.
+    pub fn left_out(&mut self, what: &str) {
+        println!("  not run: {what}");
+        self.left_out.push(what.into());
+    }
+
     fn count(&self, ok: bool) -> usize {
         let lines = self.parts.iter().flat_map(|part| &part.lines);
         lines.filter(|line| line.outcome.is_ok() == ok).count()
     }
 
-    /// Writes the page.
+    /// Writes the page: in Markdown, or for the host of this machine.
     pub fn write(&self, file: &str) {
+        if guest::here() {
+            return self.write_json(file);
+        }
         let version = env!("CARGO_PKG_VERSION");
         let machine = run("uname", &["-srm"]);
         let mut page = format!(
@@ -157,17 +226,28 @@ impl Report {
                 write!(page, "\n{}", part.text).expect("memory");
             }
         }
+        if !self.left_out.is_empty() {
+            write!(page, "\n## Not run here\n\n").expect("memory");
+        }
+        for what in &self.left_out {
+            writeln!(page, "- {what}").expect("memory");
+        }
         std::fs::write(file, page).expect("the report");
     }
 
     /// Prints the totals, and returns the exit status.
     pub fn end(&self) -> ExitCode {
         let (passed, failed) = (self.count(true), self.count(false));
+        for what in &self.left_out {
+            println!("not run here: {what}");
+        }
         println!("{passed} passed, {failed} failed");
-        match (STOPPED.get(), failed) {
-            (Some(signal), _) => ExitCode::from(128 + *signal as u8), // as shells do
-            (None, 0) => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
+        // With --all, what was left out is a failure.
+        let incomplete = std::env::var_os("PAUSE_ALL").is_some() && !self.left_out.is_empty();
+        match STOPPED.get() {
+            Some(signal) => ExitCode::from(128 + *signal as u8), // as shells do
+            None if failed > 0 || incomplete => ExitCode::FAILURE,
+            None => ExitCode::SUCCESS,
         }
     }
 }

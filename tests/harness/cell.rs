@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::launch::checked;
@@ -43,6 +43,11 @@ END
     exec "$PAUSE"' sh "$@"
 "#;
 
+/// Whether this machine has control groups of version 2 alone.
+fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 /// Everything on the machine, outside of all cells, with `name` in its own name: mounts,
 /// control groups and files. `name` is that of a cell or of something made in one.
 pub fn left_behind(name: &str) -> Vec<String> {
@@ -77,6 +82,9 @@ pub struct Cell {
     /// The PID, outside of the cell, of its PID 1.
     pub init: i32,
     pub groups: Vec<PathBuf>,
+    /// What programs write to join the cell's own processes, if only version 2 is there. A
+    /// daemon outside would find its containers outside of its view.
+    leaf: Option<PathBuf>,
     /// The PATH for programs in the cell, if it is not that of the tests.
     pub path: Option<String>,
 }
@@ -89,6 +97,10 @@ impl Cell {
             .into_iter()
             .map(|m| m.join(&name))
             .collect();
+        let unified = unified();
+        if unified {
+            cgroup::hand_down(groups[0].parent().expect("its mount"));
+        }
         for group in &groups {
             fs::create_dir(group).expect("a cgroup: run scripts/test, as root");
             // A new cpuset has no CPU and no memory node, so no process can join it.
@@ -116,6 +128,7 @@ impl Cell {
             name,
             unshare,
             init: 0,
+            leaf: unified.then(|| groups[0].join("init/cgroup.procs")),
             groups,
             path: None,
         };
@@ -125,12 +138,32 @@ impl Cell {
             let name = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
             name.starts_with("pause").then_some(child)
         });
+        // A group with processes can hand no controller down, so they go into a leaf
+        // (cgroups(7), "no internal processes").
+        if let Some(leaf) = &cell.leaf {
+            let group = &cell.groups[0];
+            fs::create_dir(group.join("init")).expect("a leaf");
+            let processes = fs::read_to_string(group.join("cgroup.procs")).expect("its processes");
+            for process in processes.lines() {
+                fs::write(leaf, process).expect("a process of the cell");
+            }
+            cgroup::hand_down(group);
+        }
         cell
     }
 
     /// A command that will run a program in the cell.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = match &self.leaf {
+            Some(leaf) => {
+                let mut command = Command::new("sh");
+                command
+                    .args(["-c", "echo $$ >\"$0\" && exec nsenter \"$@\""])
+                    .arg(leaf);
+                command
+            }
+            None => Command::new("nsenter"),
+        };
         command
             .arg(format!("--target={}", self.init))
             .args(["--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup"])

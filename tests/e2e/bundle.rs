@@ -1,0 +1,231 @@
+//! An OCI bundle with pause and a busybox, run by an OCI runtime without an engine.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+
+use crate::Work;
+use crate::node::LIMIT;
+use harness::programs::{HOST, dist};
+use harness::{run, unique, until_at_most};
+
+/// An OCI runtime, and the options that it needs on this machine.
+#[derive(Clone)]
+pub struct Runtime {
+    pub name: &'static str,
+    pub program: PathBuf,
+    pub options: Vec<String>,
+    /// Whether it wants a /sys/fs/cgroup of version 2 alone, which this machine does not have.
+    pub unified: bool,
+}
+
+impl Runtime {
+    fn command(&self) -> Command {
+        let mut command = Command::new("unshare");
+        // A mount namespace of its own: what is mounted there is seen by nobody else.
+        command.args(["--mount", "sh", "-ec"]);
+        command.arg(match self.unified {
+            true => "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; exec \"$@\"",
+            false => "exec \"$@\"",
+        });
+        command.arg("sh").arg(&self.program).args(&self.options);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// The first line that it prints of its version.
+    pub fn version(&self) -> String {
+        let said = self.output(&["--version"]);
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let line = said.lines().next().unwrap_or_default();
+        format!(
+            "{} {}",
+            self.name,
+            line.rsplit([' ', '-']).next().unwrap_or_default()
+        )
+    }
+
+    /// Removes a container, also one that runs.
+    pub fn delete(&self, id: &str) {
+        self.output(&["delete", "--force", id]);
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        let output = self.command().args(arguments).output();
+        output.unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+}
+
+/// A container with a root that is read-only, a `/tmp` and a network namespace without
+/// interfaces. It is removed when it goes out of scope.
+pub struct Bundle {
+    pub runtime: Runtime,
+    pub id: String,
+    folder: PathBuf,
+    /// The runtime in the foreground, and what the container prints.
+    running: RefCell<Option<(Child, JoinHandle<String>)>>,
+}
+
+impl Bundle {
+    /// Makes a bundle that runs `arguments`.
+    pub fn new(work: &Work, runtime: &Runtime, arguments: &[&str]) -> Self {
+        let tree = work.folder.join("bundle");
+        if !tree.exists() {
+            let text = |name: &str| work.folder.join(name).display().to_string();
+            run("cp", &["-a", &text("root"), &text("bundle")]);
+            fs::copy(dist(&HOST), tree.join("pause")).expect("pause");
+        }
+        let id = unique(runtime.name);
+        let folder = work.folder.join(&id);
+        fs::create_dir(&folder).expect("a folder");
+        let namespaces =
+            ["pid", "ipc", "uts", "mount", "network"].map(|name| json!({"type": name}));
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": {"uid": 0, "gid": 0},
+                "args": arguments,
+                "env": ["PATH=/usr/bin:/bin"],
+                "cwd": "/",
+                // For kill(2) from another process of the container.
+                "capabilities": {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]},
+                "noNewPrivileges": true,
+            },
+            "root": {"path": tree, "readonly": true},
+            "hostname": "pod",
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+                {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
+            ],
+            "linux": {"namespaces": namespaces},
+        });
+        fs::write(folder.join("config.json"), config.to_string()).expect("a file");
+        Self {
+            runtime: runtime.clone(),
+            id,
+            folder,
+            running: RefCell::new(None),
+        }
+    }
+
+    /// Runs a command of the runtime for this container: the name of the command, and what
+    /// stands before and after the ID.
+    #[track_caller]
+    pub fn runtime(&self, command: &str, options: &[&str], more: &[&str]) -> String {
+        let output = self
+            .runtime
+            .output(&[&[command], options, &[&self.id], more].concat());
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{} {command} {options:?} {more:?}: {} {text}",
+            self.runtime.name,
+            stderr.trim().replace('\n', " ")
+        );
+        text
+    }
+
+    /// Starts the container, by `run` or by `restore` with its options, and waits until it runs.
+    #[track_caller]
+    pub fn start(&self, command: &str, options: &[&str]) {
+        // gVisor overwrites an output that is a plain file.
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let bundle = format!("--bundle={}", self.folder.display());
+        let mut run = self.runtime.command();
+        run.arg(command).arg(bundle).args(options).arg(&self.id);
+        run.stdout(writer.try_clone().expect("a pipe"))
+            .stderr(writer);
+        let child = run.spawn().expect("unshare");
+        drop(run);
+        let output = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = reader.read_to_string(&mut text);
+            text
+        });
+        *self.running.borrow_mut() = Some((child, output));
+    }
+
+    /// Waits until pause runs, and sleeps.
+    #[track_caller]
+    pub fn sleeps(&self) {
+        until_at_most(*LIMIT, "pause sleeps in the container", || {
+            let line = "test \"$(cut -d' ' -f2,3 /proc/1/stat)\" = '(pause) S'";
+            let output = self.runtime.output(&["exec", &self.id, "sh", "-c", line]);
+            output.status.success().then_some(())
+        });
+    }
+
+    /// Runs a shell command in the container.
+    #[track_caller]
+    pub fn exec(&self, line: &str) -> String {
+        self.runtime("exec", &[], &["sh", "-ec", line])
+    }
+
+    /// Sends a signal to pause.
+    #[track_caller]
+    pub fn kill(&self, signal: &str) {
+        self.runtime("kill", &[], &[signal]);
+    }
+
+    /// Waits for the end of pause: its exit status, and what it printed.
+    #[track_caller]
+    pub fn end(&self) -> (Option<i32>, String) {
+        let (mut child, output) = self.running.take().expect("it was started");
+        let status = until_at_most(*LIMIT, "the container ends", || {
+            child.try_wait().expect("its status")
+        });
+        (
+            status.code(),
+            output.join().expect("its output").trim().to_string(),
+        )
+    }
+
+    /// The states of the children of pause, as the container sees them: `S` or `Z`.
+    pub fn children(&self) -> String {
+        // Of /proc/PID/stat the third field is the state, and the fourth the parent.
+        self.exec("cat /proc/[0-9]*/stat 2>/dev/null | awk '$4 == 1 { printf \"%s\", $3 }'")
+    }
+
+    /// How often pause was scheduled.
+    pub fn switches(&self) -> String {
+        self.exec("awk '/ctxt_switches/ { n += $2 } END { print n }' /proc/1/status")
+    }
+
+    /// Makes 200 orphans, ends them, and waits until no child is left.
+    #[track_caller]
+    pub fn orphans(&self) {
+        // Each gives up the output of the command first, or that would not end before it.
+        self.exec("mkfifo /tmp/gate; for i in $(seq 200); do (exec >/dev/null 2>&1; read -r _ </tmp/gate) & done");
+        until_at_most(*LIMIT, "pause is the parent of 200 orphans", || {
+            (self.children() == "S".repeat(200)).then_some(())
+        });
+        self.exec(": >/tmp/gate; rm /tmp/gate");
+        until_at_most(*LIMIT, "they are gone", || {
+            self.children().is_empty().then_some(())
+        });
+    }
+
+    /// The state of the container, as the runtime reports it.
+    pub fn status(&self) -> Option<String> {
+        let output = self.runtime.output(&["state", &self.id]);
+        let state: Value = serde_json::from_slice(&output.stdout).ok()?;
+        Some(state["status"].as_str()?.into())
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        self.runtime.delete(&self.id);
+        if let Some((mut child, _)) = self.running.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

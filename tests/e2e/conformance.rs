@@ -1,0 +1,136 @@
+//! Upstream's end-to-end tests on a cluster whose pause is ours. What fails there is repeated alone,
+//! and then on a cluster with a C pause: what fails with ours alone is a failure.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::Work;
+use crate::cluster::Cluster;
+use crate::images::Images;
+use crate::report::Report;
+
+/// Specs that one node, or a machine without a registry, cannot run. They are named in the report.
+const LEFT_OUT: &str = r"\[Feature:|\[Disruptive\]|Windows";
+
+/// The specs of a run: the number that passed, and the names of those that failed.
+struct Outcome {
+    passed: usize,
+    failed: Vec<String>,
+}
+
+/// Runs the specs whose names match `focus`.
+fn run(cluster: &Cluster, name: &str, focus: &str, processes: usize) -> Outcome {
+    let node = &cluster.node;
+    let file = format!("/run/{name}.json");
+    let program = crate::node::bin().join("e2e.test");
+    node.output(&format!(
+        "cd /run && ginkgo --procs {processes} --no-color --timeout 6h --keep-going --focus '{focus}' --skip '{LEFT_OUT}' \
+         --json-report {file} {} -- --kubeconfig /etc/kubernetes/admin.conf --provider local \
+         --allowed-not-ready-nodes 0 >/run/{name}.log 2>&1",
+        program.display()
+    ));
+    let report = fs::read_to_string(node.path(&file));
+    let report =
+        report.unwrap_or_else(|_| panic!("e2e.test wrote no report: see {name}.log in the logs"));
+    let suites: Value = serde_json::from_str(&report).expect("JSON");
+    let mut outcome = Outcome {
+        passed: 0,
+        failed: Vec::new(),
+    };
+    for spec in suites[0]["SpecReports"].as_array().expect("specs") {
+        if spec["LeafNodeType"] != "It" {
+            continue;
+        }
+        let words = spec["ContainerHierarchyTexts"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let words: Vec<_> = words
+            .chain([&spec["LeafNodeText"]])
+            .filter_map(Value::as_str)
+            .collect();
+        match spec["State"].as_str() {
+            Some("passed") => outcome.passed += 1,
+            Some("skipped" | "pending") | None => (),
+            _ => outcome.failed.push(words.join(" ")),
+        }
+    }
+    outcome
+}
+
+/// The name of a spec as a regular expression.
+fn exactly(name: &str) -> String {
+    let mut text = String::new();
+    for letter in name.chars() {
+        match letter {
+            // It stands in a shell word in single quotes.
+            '\'' => text.push('.'),
+            _ if letter.is_alphanumeric() || letter == ' ' => text.push(letter),
+            _ => text.extend(['\\', letter]),
+        }
+    }
+    text
+}
+
+pub fn check(kind: &str, work: &Work, images: &Images, report: &mut Report) {
+    let start = |tag: Option<&str>| {
+        let cluster = Cluster::new(tag, work, images);
+        images.serve_tests(&cluster.node);
+        cluster.init();
+        cluster.ready();
+        cluster
+    };
+    let focus = format!(r"\[{kind}\]");
+    let cluster = start(None);
+    let version = cluster.node.sh("kubeadm version --output short");
+    report.versions(&[&cluster.node.parts[..], &[format!("Kubernetes {version}")]].concat());
+    let mut first = Outcome {
+        passed: 0,
+        failed: Vec::new(),
+    };
+    report.check(&format!("upstream's specs [{kind}] run"), || {
+        first = run(&cluster, "ours", &focus, 8);
+        // On a cluster where nothing works, all would fail with both.
+        assert!(
+            first.passed > 10 * first.failed.len(),
+            "{} passed, {} failed",
+            first.passed,
+            first.failed.len()
+        );
+        format!("{} passed, {} failed", first.passed, first.failed.len())
+    });
+    let names: Vec<_> = first.failed.iter().map(|name| exactly(name)).collect();
+    let again = match names.is_empty() {
+        true => Outcome {
+            passed: 0,
+            failed: Vec::new(),
+        },
+        // On a busy machine some run into their own time limits: one at a time.
+        false => run(&cluster, "again", &names.join("|"), 1),
+    };
+    drop(cluster);
+    report.check("no spec fails with our pause alone", || {
+        if again.failed.is_empty() {
+            return format!("{} failed at first, and passed alone", first.failed.len());
+        }
+        let names: Vec<_> = again.failed.iter().map(|name| exactly(name)).collect();
+        let control = run(&start(Some("pause-c")), "control", &names.join("|"), 1);
+        let ours: Vec<_> = again
+            .failed
+            .iter()
+            .filter(|name| !control.failed.contains(name))
+            .collect();
+        assert!(ours.is_empty(), "with a C pause these pass: {ours:?}");
+        format!(
+            "{} failed at first, {} passed alone, {} fail with a C pause too",
+            first.failed.len(),
+            again.passed,
+            control.failed.len()
+        )
+    });
+    for name in &again.failed {
+        report.note(&format!("- fails with a C pause too: {name}"));
+    }
+    report.note(&format!("left out: `{LEFT_OUT}`"));
+}

@@ -1,0 +1,195 @@
+//! pause as the first process of a container of an OCI runtime: runc, crun, youki and gVisor's
+//! runsc, without an engine. What gVisor does otherwise is checked as such.
+
+use std::path::Path;
+
+use crate::Work;
+use crate::bundle::{Bundle, Runtime};
+use crate::node::{bin, surroundings};
+use crate::report::Report;
+use harness::{VERSION, until};
+
+const TERMINATED: &str = "Shutting down, got signal: Terminated";
+
+/// The runtimes that this machine has, or for which `scripts/node-parts` has built them.
+pub fn all() -> Vec<Runtime> {
+    let hybrid = !Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let sandbox = ["--ignore-cgroups", "--network=none", "--platform=systrap"];
+    let runtime = |name, options: &[&str], unified| Runtime {
+        name,
+        program: match bin().join(name) {
+            built if built.exists() => built,
+            _ => name.into(),
+        },
+        options: options.iter().map(|option| option.to_string()).collect(),
+        unified,
+    };
+    vec![
+        runtime("runc", &[], false),
+        // crun refuses control groups of both versions.
+        runtime("crun", &[], hybrid),
+        runtime("youki", &[], false),
+        runtime("runsc", &sandbox, false),
+    ]
+}
+
+pub fn check(work: &Work, report: &mut Report) {
+    for runtime in all() {
+        report.part(&format!("OCI runtime {}", runtime.name), |report| {
+            let mut versions = vec![runtime.version()];
+            versions.extend(surroundings(if runtime.name == "runsc" {
+                "none"
+            } else {
+                "cgroupfs"
+            }));
+            report.versions(&versions);
+            one(work, &runtime, report);
+        });
+    }
+}
+
+/// Checks pause with one runtime.
+pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
+    let gvisor = runtime.name == "runsc";
+    let started = |arguments: &[&str]| {
+        let bundle = Bundle::new(work, runtime, arguments);
+        bundle.start("run", &[]);
+        bundle
+    };
+    let sleeping = |arguments: &[&str]| {
+        let bundle = started(arguments);
+        bundle.sleeps();
+        bundle
+    };
+    report.check("-v prints the version", || {
+        let said = started(&["/pause", "-v"]).end();
+        assert_eq!(said, (Some(0), format!("pause {VERSION}")));
+        said.1
+    });
+    for (signal, name) in [("TERM", "Terminated"), ("INT", "Interrupt")] {
+        report.check(&format!("SIG{signal} ends it with 0, and one line"), || {
+            let bundle = sleeping(&["/pause"]);
+            bundle.kill(signal);
+            assert_eq!(
+                bundle.end(),
+                (Some(0), format!("Shutting down, got signal: {name}"))
+            );
+            String::new()
+        });
+    }
+    report.check("where it is not the first process, it warns, and goes on", || {
+        let bundle = sleeping(&["/pause"]);
+        let said = bundle.exec(
+            "/pause 2>/tmp/line & until test \"$(cut -d' ' -f2,3 /proc/$!/stat)\" = '(pause) S'; do :; done
+             kill $!; wait $! && cat /tmp/line",
+        );
+        assert_eq!(said, format!("Warning: pause should be the first process\n{TERMINATED}"));
+        String::new()
+    });
+    report.check("200 orphans leave no zombie, and pause sleeps on", || {
+        let bundle = sleeping(&["/pause"]);
+        let before = bundle.switches();
+        bundle.orphans();
+        let after = bundle.switches();
+        assert_eq!(before, after);
+        if !gvisor {
+            return format!("{after} context switches, before and after");
+        }
+        // Every process of gVisor has 0, so the number is no evidence.
+        assert_eq!(
+            bundle.exec("awk '/ctxt_switches/ { n += $2 } END { print n }' /proc/self/status"),
+            "0"
+        );
+        "0 zombies; gVisor does not count context switches".into()
+    });
+    report.check("a zombie that it starts with is reaped", || {
+        let bundle = sleeping(&[
+            "sh",
+            "-c",
+// With commands of the shell itself, as it reaps its children when it waits for another.
+            "true & while read -r _ _ state _ </proc/$!/stat && [ $state != Z ]; do :; done; exec /pause",
+        ]);
+        assert_eq!(bundle.children(), "");
+        String::new()
+    });
+    report.check(
+        "SIGTERM, SIGINT and SIGCHLD that the starter has blocked",
+        || {
+            let bundle = sleeping(&["env", "--block-signal=TERM,INT,CHLD", "/pause"]);
+            bundle.orphans();
+            bundle.kill("TERM");
+            assert_eq!(bundle.end(), (Some(0), TERMINATED.into()));
+            "orphans are reaped, and SIGTERM ends it with 0".into()
+        },
+    );
+    report.check(
+        "a SIGTERM that is pending at the start takes effect",
+        || {
+            let bundle = started(&[
+                "env",
+                "--block-signal=TERM",
+                "sh",
+                "-c",
+                "kill -TERM $$; exec /pause",
+            ]);
+            assert_eq!(bundle.end(), (Some(0), TERMINATED.into()));
+            String::new()
+        },
+    );
+    if !gvisor {
+        report.check("signals that pause does not know do nothing", || {
+            let bundle = sleeping(&["/pause"]);
+            for signal in ["HUP", "USR1", "WINCH"] {
+                bundle.kill(signal);
+            }
+            bundle.exec("kill -USR1 1; kill -KILL 1");
+            bundle.kill("TERM");
+            assert_eq!(bundle.end(), (Some(0), TERMINATED.into()));
+            "HUP, USR1 and WINCH from outside, USR1 and KILL from inside".into()
+        });
+        return;
+    }
+    report.check(
+        "gVisor: a signal that pause does not know ends it, as any first process",
+        || {
+            for program in [&["/pause"][..], &["sleep", "600"]] {
+                let bundle = started(program);
+                until("it runs", || (bundle.status()? == "running").then_some(()));
+                bundle.kill("HUP");
+                assert_eq!(bundle.end().0, Some(128 + libc::SIGHUP));
+            }
+            "SIGHUP ends pause and busybox's sleep with 129".into()
+        },
+    );
+    report.check(
+        "gVisor: checkpoint and restore, with an orphan, and SIGTERM after it",
+        || restored(work, runtime),
+    );
+}
+
+/// Dumps a container with an orphan to files, restores it, and ends it with SIGTERM.
+pub fn restored(work: &Work, runtime: &Runtime) -> String {
+    // gVisor does not restore what `exec` has started, so the orphan is there from the start.
+    let bundle = Bundle::new(work, runtime, &["sh", "-c", "(sleep 600 &); exec /pause"]);
+    bundle.start("run", &[]);
+    bundle.sleeps();
+    until("pause has an orphan", || {
+        (bundle.children() == "S").then_some(())
+    });
+    let files = work.folder.join(format!("{}-files", bundle.id));
+    let files = format!("--image-path={}", files.display());
+    bundle.runtime("checkpoint", &[&files], &[]);
+    bundle.end();
+    runtime.delete(&bundle.id);
+    bundle.start("restore", &[&files]);
+    bundle.sleeps();
+    assert_eq!(bundle.children(), "S", "the orphan is there");
+    bundle.exec("killall sleep");
+    until("the orphan is reaped", || {
+        bundle.children().is_empty().then_some(())
+    });
+    bundle.kill("TERM");
+    let (status, said) = bundle.end();
+    assert_eq!((status, said.as_str()), (Some(0), TERMINATED));
+    "the orphan is reaped; SIGTERM ends it with 0".into()
+}
