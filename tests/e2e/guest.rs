@@ -3,15 +3,40 @@
 
 use crate::Work;
 use crate::images::{Images, PAUSE};
-use crate::node::surroundings;
+use crate::node::{Node, Runtime, surroundings};
 use crate::report::Report;
-use crate::runtimes;
+use crate::{cri, existing, kubelet, runtimes};
 use harness::programs::root;
-use harness::{run, until};
+use harness::until;
 
 /// Whether this program runs in such a machine, of which everything is its own.
 pub fn here() -> bool {
     std::env::var_os("PAUSE_MACHINE").is_some()
+}
+
+/// Runs one of the parts that such a machine has.
+pub fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
+    match part {
+        "podman" => report.part("podman", |report| podman(images, report)),
+        "criu" => report.part("CRIU", |report| criu(work, report)),
+        "node" => report.part("containerd 2.x, and a kubelet", |report| {
+            let node = Node::new(Runtime::Containerd2, PAUSE, work, images);
+            report.versions(&node.parts);
+            cri::check(&node, report);
+            kubelet::check(&node, report);
+        }),
+        "existing" => report.part("Debian's containerd as a node that exists", |report| {
+            let node = Node::new(Runtime::Containerd1, PAUSE, work, images);
+            report.versions(&node.parts);
+            existing::check(&node, report);
+        }),
+        "cell" => report.part("containerd 2.x in a cell, on version 2 alone", |report| {
+            let node = Node::in_cell(Runtime::Containerd2, PAUSE, work, images);
+            report.versions(&node.parts);
+            cri::check(&node, report);
+        }),
+        _ => panic!("machine.rs knows the parts"),
+    }
 }
 
 /// The command line of this program for a runtime that runs already, as scripts/e2e would start
@@ -25,7 +50,7 @@ pub fn program(endpoint: &str, logs: &str) -> String {
 }
 
 fn sh(line: &str) -> String {
-    run("sh", &["-ec", line]).trim().to_string()
+    harness::run("sh", &["-ec", line]).trim().to_string()
 }
 
 /// The first line of what a program says of its version.

@@ -331,7 +331,15 @@ impl Images {
         self.derive(&tag, command, user);
         match name {
             "agnhost" => {
-                self.umoci("insert", &tag, &[text(&self.shell("bin/sh")), "/"]);
+                let tree = self.shell("bin/sh");
+                // What upstream's image has too: a second name, and files for a server with TLS.
+                let line = format!(
+                    "cd {} && ln -s agnhost agnhost-2 && openssl req -x509 -newkey rsa:2048 -nodes -days 3650 \
+                     -subj /CN=localhost -keyout localhost.key -out localhost.crt 2>&1",
+                    text(&tree)
+                );
+                run("sh", &["-ec", &line]);
+                self.umoci("insert", &tag, &[text(&tree), "/"]);
                 self.umoci("insert", &tag, &[text(&bin().join(name)), "/agnhost"]);
                 // Most pods give arguments only.
                 self.umoci(

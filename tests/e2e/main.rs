@@ -67,6 +67,7 @@ fn main() -> ExitCode {
     let images = Images::new(&work);
     if endpoint.is_empty() {
         let before = kernel_settings();
+        let run = if guest::here() { guest::run } else { run };
         for part in parts {
             run(part, &work, &images, &mut report);
         }
@@ -163,10 +164,7 @@ fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
                 Runtime::Containerd2,
                 existing::check,
             );
-            // The machines have no CRI-O.
-            if !guest::here() {
-                on("a node of CRI-O", Runtime::Crio, existing::check);
-            }
+            on("a node of CRI-O", Runtime::Crio, existing::check);
         }
         "kernels" => report.part("virtual machines with other kernels", kernels::check),
         "machine" => machine::check(&HOST, work, report),
@@ -175,15 +173,13 @@ fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
             cluster::check(work, images, report)
         }),
         "node-conformance" => report.part("upstream's node conformance tests", |report| {
-            conformance::check("NodeConformance", work, images, report)
+            conformance::check(conformance::NODE, work, images, report)
         }),
         "conformance" => report.part("upstream's conformance tests", |report| {
-            conformance::check("Conformance", work, images, report)
+            conformance::check(conformance::ALL, work, images, report)
         }),
         "runtimes" => runtimes::check(work, report),
         "soak" => report.part("a soak", |report| soak::check(work, images, report)),
-        "podman" => report.part("podman", |report| guest::podman(images, report)),
-        "criu" => report.part("CRIU", |report| guest::criu(work, report)),
         "refusals" => report.part("bad input", |report| refusals::check(work, report)),
         "critest" => report.part("critest", |report| critest::check(work, images, report)),
         "hundred" => report.part("a node's worth of pods", |report| {

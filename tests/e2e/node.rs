@@ -81,6 +81,16 @@ impl Node {
             true => Place::Machine,
             false => Place::Cell(Self::new_cell(runtime, work)),
         };
+        Self::start_in(place, runtime, pause, work, images)
+    }
+
+    /// The same in a cell, also on a machine that was booted for the node.
+    pub fn in_cell(runtime: Runtime, pause: &str, work: &Work, images: &Images) -> Self {
+        let cell = Self::new_cell(runtime, work);
+        Self::start_in(Place::Cell(cell), runtime, pause, work, images)
+    }
+
+    fn start_in(place: Place, runtime: Runtime, pause: &str, work: &Work, images: &Images) -> Self {
         let endpoint = match runtime {
             Runtime::Crio => "unix:///run/crio/crio.sock",
             _ => "unix:///run/containerd/containerd.sock",

@@ -61,6 +61,19 @@ pub fn check(work: &Work, report: &mut Report) {
         "parts are for nodes of its own",
     );
 
+    for (arguments, text) in [
+        (&["--hours", "long"][..], "--hours wants a number"),
+        (&["--seed"], "--seed wants a number"),
+        (&["--minutes", "5"], "unknown argument '--minutes'"),
+    ] {
+        report.check(&format!("scripts/soak {}", arguments.join(" ")), || {
+            let output = Command::new(root().join("scripts/soak"))
+                .args(arguments)
+                .output();
+            refused(&output.expect("scripts/soak"), text);
+            String::new()
+        });
+    }
     report.check("no root", || {
         let copy = scripts_for_all();
         let mut nobody = Command::new("setpriv");
