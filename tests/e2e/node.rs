@@ -304,7 +304,14 @@ impl Node {
     fn command(&self, program: &str) -> Command {
         match &self.place {
             Place::Cell(cell) => cell.command(program),
-            _ => {
+            Place::Machine => {
+                let mut command = Command::new(program);
+                let path = std::env::var("PATH").expect("PATH");
+                command.env("PATH", format!("{}:{path}", bin().display()));
+                command.stdin(Stdio::null());
+                command
+            }
+            Place::Existing => {
                 let mut command = Command::new(program);
                 command.stdin(Stdio::null());
                 command

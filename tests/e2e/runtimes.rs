@@ -169,8 +169,13 @@ pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
 
 /// Dumps a container with an orphan to files, restores it, and ends it with SIGTERM.
 pub fn restored(work: &Work, runtime: &Runtime) -> String {
-    // gVisor does not restore what `exec` has started, so the orphan is there from the start.
-    let bundle = Bundle::new(work, runtime, &["sh", "-c", "(sleep 600 &); exec /pause"]);
+    // gVisor does not restore what `exec` has started, so the orphan is there from the start. It
+    // is a loop, as a sleep that was restored may end at once.
+    let bundle = Bundle::new(
+        work,
+        runtime,
+        &["sh", "-c", "(while :; do sleep 1; done &); exec /pause"],
+    );
     bundle.start("run", &[]);
     bundle.sleeps();
     until("pause has an orphan", || {
@@ -184,7 +189,7 @@ pub fn restored(work: &Work, runtime: &Runtime) -> String {
     bundle.start("restore", &[&files]);
     bundle.sleeps();
     assert_eq!(bundle.children(), "S", "the orphan is there");
-    bundle.exec("killall sleep");
+    bundle.exec("kill $(cat /proc/[0-9]*/stat 2>/dev/null | awk '$4 == 1 { print $1 }')");
     until("the orphan is reaped", || {
         bundle.children().is_empty().then_some(())
     });
