@@ -132,7 +132,7 @@ impl Bundle {
         text
     }
 
-    /// Starts the container, by `run` or by `restore` with its options, and waits until it runs.
+    /// Starts the container, by `run` or by `restore` with its options.
     #[track_caller]
     pub fn start(&self, command: &str, options: &[&str]) {
         // gVisor overwrites an output that is a plain file.
@@ -143,7 +143,7 @@ impl Bundle {
         run.stdout(writer.try_clone().expect("a pipe"))
             .stderr(writer);
         let child = run.spawn().expect("unshare");
-        drop(run);
+        drop(run); // and its copy of the pipe, or the reader would never see the end
         let output = std::thread::spawn(move || {
             let mut text = String::new();
             let _ = reader.read_to_string(&mut text);

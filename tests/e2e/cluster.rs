@@ -106,12 +106,12 @@ impl Cluster {
 
     /// The PID of the pause of every sandbox that is ready.
     fn sandboxes(&self) -> Vec<i32> {
-        let ids = self.node.crictl("pods --quiet --no-trunc --state ready");
-        let pid = |id: &str| {
-            let info = self.node.inspect(&format!("inspectp {id}"));
-            info["info"]["pid"].as_i64().expect("the PID of pause") as i32
-        };
-        ids.lines().map(pid).collect()
+        until_at_most(*LIMIT, "the sandboxes are listed", || {
+            let ids = self.node.crictl("pods --quiet --no-trunc --state ready");
+            // One that is removed meanwhile cannot be inspected: the list is made again.
+            let pids = ids.lines().map(|id| self.node.find_pause(id));
+            pids.collect()
+        })
     }
 
     /// Waits until the Deployment has this many pods, all ready, and as many sandboxes more than
@@ -190,8 +190,7 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
     report.check("hostUsers: false, through the API", || {
         cluster.kubectl("wait --for condition=Ready pod/users --timeout 300s");
         let id = node.crictl("pods --quiet --name ^users$");
-        let info = node.inspect(&format!("inspectp {id}"));
-        let pid = info["info"]["pid"].as_i64().expect("the PID of pause") as i32;
+        let pid = node.pause_of(&id);
         is_ours(node, pid);
         let user = status(node, pid).ruid;
         assert!(user >= 65536, "pause runs as uid {user} of the node");

@@ -3,10 +3,9 @@
 
 use std::fs;
 
-use serde_json::Value;
-
 use crate::Work;
 use crate::cluster::Cluster;
+use crate::critest::ginkgo_outcomes;
 use crate::images::Images;
 use crate::report::Report;
 
@@ -19,6 +18,7 @@ pub const NODE: (&str, &str) = (
 pub const ALL: (&str, &str) = ("Conformance", r"\[Disruptive\]|Windows");
 
 /// The specs of a run: the number that passed, and the names of those that failed.
+#[derive(Default)]
 struct Outcome {
     passed: usize,
     failed: Vec<String>,
@@ -38,27 +38,12 @@ fn run(cluster: &Cluster, name: &str, focus: &str, skip: &str, processes: usize)
     let report = fs::read_to_string(node.path(&file));
     let report =
         report.unwrap_or_else(|_| panic!("e2e.test wrote no report: see {name}.log in the logs"));
-    let suites: Value = serde_json::from_str(&report).expect("JSON");
-    let mut outcome = Outcome {
-        passed: 0,
-        failed: Vec::new(),
-    };
-    for spec in suites[0]["SpecReports"].as_array().expect("specs") {
-        if spec["LeafNodeType"] != "It" {
-            continue;
-        }
-        let words = spec["ContainerHierarchyTexts"]
-            .as_array()
-            .into_iter()
-            .flatten();
-        let words: Vec<_> = words
-            .chain([&spec["LeafNodeText"]])
-            .filter_map(Value::as_str)
-            .collect();
-        match spec["State"].as_str() {
-            Some("passed") => outcome.passed += 1,
-            Some("skipped" | "pending") | None => (),
-            _ => outcome.failed.push(words.join(" ")),
+    let mut outcome = Outcome::default();
+    for (name, state) in ginkgo_outcomes(&report) {
+        match state.as_str() {
+            "passed" => outcome.passed += 1,
+            "skipped" | "pending" => (),
+            _ => outcome.failed.push(name),
         }
     }
     outcome
@@ -90,10 +75,7 @@ pub fn check((kind, skip): (&str, &str), work: &Work, images: &Images, report: &
     let cluster = start(None);
     let version = cluster.node.sh("kubeadm version --output short");
     report.versions(&[&cluster.node.parts[..], &[format!("Kubernetes {version}")]].concat());
-    let mut first = Outcome {
-        passed: 0,
-        failed: Vec::new(),
-    };
+    let mut first = Outcome::default();
     report.check(&format!("upstream's specs [{kind}] run"), || {
         first = run(&cluster, "ours", &focus, skip, 8);
         // On a cluster where nothing works, all would fail with both.
@@ -107,10 +89,7 @@ pub fn check((kind, skip): (&str, &str), work: &Work, images: &Images, report: &
     });
     let names: Vec<_> = first.failed.iter().map(|name| exactly(name)).collect();
     let again = match names.is_empty() {
-        true => Outcome {
-            passed: 0,
-            failed: Vec::new(),
-        },
+        true => Outcome::default(),
         // On a busy machine some run into their own time limits: one at a time.
         false => run(&cluster, "again", &names.join("|"), skip, 1),
     };

@@ -15,8 +15,8 @@ use crate::report::Report;
 /// specs run into critest's own time limits.
 const TRIES: u32 = 3;
 
-/// The name and the final state of each spec, sorted by name. Some names occur twice.
-type Outcomes = Vec<(String, String)>;
+/// The name and the final state of each spec. Some names occur twice.
+pub type Outcomes = Vec<(String, String)>;
 
 /// Runs critest on a new node, with the runc handler that supports user namespaces.
 fn run(pause: &str, name: &str, work: &Work, images: &Images) -> (Vec<String>, Outcomes) {
@@ -38,27 +38,24 @@ fn run(pause: &str, name: &str, work: &Work, images: &Images) -> (Vec<String>, O
             work.logs.display()
         )
     });
-    let suites: Value = serde_json::from_str(&report).expect("JSON");
-    let specs = suites[0]["SpecReports"].as_array().expect("specs").iter();
-    let specs = specs
-        .filter(|spec| spec["LeafNodeType"] == "It")
-        .map(|spec| {
-            let path = spec["ContainerHierarchyTexts"]
-                .as_array()
-                .into_iter()
-                .flatten();
-            let path: Vec<_> = path
-                .chain([&spec["LeafNodeText"]])
-                .filter_map(Value::as_str)
-                .collect();
-            (
-                path.join(" "),
-                spec["State"].as_str().expect("a state").to_string(),
-            )
-        });
-    let mut outcomes: Outcomes = specs.collect();
+    let mut outcomes = ginkgo_outcomes(&report);
     outcomes.sort();
     (node.parts.clone(), outcomes)
+}
+
+/// Reads the report that ginkgo writes with `--json-report`.
+pub fn ginkgo_outcomes(report: &str) -> Outcomes {
+    let suites: Value = serde_json::from_str(report).expect("JSON");
+    let specs = suites[0]["SpecReports"].as_array().expect("specs").iter();
+    let specs = specs.filter(|spec| spec["LeafNodeType"] == "It");
+    let outcome = |spec: &Value| {
+        let path = spec["ContainerHierarchyTexts"].as_array();
+        let path = path.into_iter().flatten().chain([&spec["LeafNodeText"]]);
+        let path: Vec<_> = path.filter_map(Value::as_str).collect();
+        let state = spec["State"].as_str().expect("a state");
+        (path.join(" "), state.to_string())
+    };
+    specs.map(outcome).collect()
 }
 
 /// The names of the specs that ended in one of `states`.

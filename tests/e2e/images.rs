@@ -270,7 +270,6 @@ impl Images {
     /// ours, or another of these images.
     pub fn serve_cluster(&self, node: &Node, names: &[String], pause: Option<&str>) {
         node.cell().registry();
-        let copy = "skopeo copy --quiet --dest-tls-verify=false";
         for name in names {
             let (_, path) = name.split_once('/').expect("a host");
             let program = path.split(':').next().expect("a name");
@@ -287,7 +286,7 @@ impl Images {
                     format!("oci:{}:{program}", self.layout.display())
                 }
             };
-            node.sh(&format!("{copy} {from} docker://127.0.0.1:5000/{path}"));
+            push(node, &from, path);
         }
     }
 
@@ -304,10 +303,7 @@ impl Images {
                 continue;
             }
             let from = format!("oci:{}:test-{tag}", self.layout.display());
-            let to = format!("docker://127.0.0.1:5000/e2e-test-images/{path}");
-            node.sh(&format!(
-                "skopeo copy --quiet --dest-tls-verify=false {from} {to}"
-            ));
+            push(node, &from, &format!("e2e-test-images/{path}"));
         }
     }
 
@@ -475,12 +471,16 @@ impl Images {
         self.of_critest();
         for (name, _, _) in critest() {
             let from = format!("oci:{}:{}", self.layout.display(), tag(name));
-            let to = format!("docker://127.0.0.1:5000/{name}");
-            node.sh(&format!(
-                "skopeo copy --quiet --dest-tls-verify=false {from} {to}"
-            ));
+            push(node, &from, name);
         }
     }
+}
+
+/// Copies an image to the registry in the cell of a node. `from` may have options of skopeo.
+fn push(node: &Node, from: &str, name: &str) {
+    node.sh(&format!(
+        "skopeo copy --quiet --dest-tls-verify=false {from} docker://127.0.0.1:5000/{name}"
+    ));
 }
 
 fn text(path: &Path) -> &str {

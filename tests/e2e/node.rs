@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::images::{Images, PAUSE};
 use crate::{Work, guest};
 use harness::cell::Cell;
+use harness::cgroup::is_unified;
 use harness::programs::{HOST, root};
 use harness::until_at_most;
 
@@ -415,6 +416,19 @@ impl Node {
         serde_json::from_str(&self.crictl(line)).expect("JSON")
     }
 
+    /// The PID of the pause of a sandbox, if that is there.
+    pub fn find_pause(&self, sandbox: &str) -> Option<i32> {
+        let output = self.crictl_output(&format!("inspectp {sandbox}"));
+        let info: Value = serde_json::from_slice(&output.stdout).ok()?;
+        Some(info["info"]["pid"].as_i64()? as i32)
+    }
+
+    /// The PID of the pause of a sandbox.
+    #[track_caller]
+    pub fn pause_of(&self, sandbox: &str) -> i32 {
+        self.find_pause(sandbox).expect("the PID of pause")
+    }
+
     /// Writes a file that crictl will read.
     pub fn file(&self, name: &str, content: &Value) -> PathBuf {
         let path = self.folder.join(name);
@@ -471,11 +485,9 @@ impl Node {
 /// What a result depends on beside the runtime: control groups, their driver, the security
 /// module (LSM) that confines containers, the kernel and the architecture.
 pub fn surroundings(driver: &str) -> Vec<String> {
-    let version = match ["cgroup.controllers", "unified"]
-        .map(|name| Path::new("/sys/fs/cgroup").join(name).exists())
-    {
-        [true, _] => "cgroup v2",
-        [_, true] => "cgroup v1 and v2 (hybrid)",
+    let version = match (is_unified(), Path::new("/sys/fs/cgroup/unified").exists()) {
+        (true, _) => "cgroup v2",
+        (_, true) => "cgroup v1 and v2 (hybrid)",
         _ => "cgroup v1",
     };
     let apparmor = fs::read_to_string("/sys/module/apparmor/parameters/enabled");

@@ -151,8 +151,7 @@ impl<'a> CriPod<'a> {
             config,
             removed: AtomicBool::new(false),
         };
-        let info = node.inspect(&format!("inspectp {}", pod.id));
-        pod.pid = info["info"]["pid"].as_i64().expect("the PID of pause") as i32;
+        pod.pid = node.pause_of(&pod.id);
         pod
     }
 

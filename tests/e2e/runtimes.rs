@@ -1,19 +1,18 @@
 //! pause as the first process of a container of an OCI runtime: runc, crun, youki and gVisor's
 //! runsc, without an engine. What gVisor does otherwise is checked as such.
 
-use std::path::Path;
-
 use crate::Work;
 use crate::bundle::{Bundle, Runtime};
 use crate::node::{bin, surroundings};
 use crate::report::Report;
+use harness::cgroup::is_unified;
 use harness::{VERSION, until};
 
 const TERMINATED: &str = "Shutting down, got signal: Terminated";
 
 /// The runtimes that this machine has, or for which `scripts/node-parts` has built them.
 pub fn all() -> Vec<Runtime> {
-    let hybrid = !Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let hybrid = !is_unified();
     let sandbox = ["--ignore-cgroups", "--network=none", "--platform=systrap"];
     let runtime = |name, options: &[&str], unified| Runtime {
         name,

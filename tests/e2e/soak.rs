@@ -17,7 +17,7 @@ use crate::node::{Node, Runtime};
 use crate::pod::{CriPod, Mode};
 use crate::report::{Report, go_on};
 use harness::cgroup::Cgroup;
-use harness::launch::{DEAF, Launch, fork};
+use harness::launch::{Launch, fork, full_pipe};
 use harness::measure::{self, in_child};
 use harness::programs::{host, program};
 use harness::running::Running;
@@ -153,7 +153,6 @@ fn one_round(seed: u64, c_pause: &Path, work: &Work, images: &Images, report: &m
 
 /// A million orphans for a pause whose standard error is a full pipe; some for a C pause.
 fn storm(c_pause: &Path, progress: &AtomicU64) -> String {
-    let full_pipe = DEAF[4];
     let pause = full_pipe(Launch::new(&host()).init(), 2).start().ready();
     // The first orphans may still add to what the kernel keeps for the process.
     orphans(&pause, 1000, &AtomicU64::new(0));

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::launch::checked;
@@ -42,11 +42,6 @@ END
     ip link set lo up
     exec "$PAUSE"' sh "$@"
 "#;
-
-/// Whether this machine has control groups of version 2 alone.
-fn unified() -> bool {
-    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
-}
 
 /// Everything on the machine, outside of all cells, with `name` in its own name: mounts,
 /// control groups and files. `name` is that of a cell or of something made in one.
@@ -97,7 +92,7 @@ impl Cell {
             .into_iter()
             .map(|m| m.join(&name))
             .collect();
-        let unified = unified();
+        let unified = cgroup::is_unified();
         if unified {
             cgroup::hand_down(groups[0].parent().expect("its mount"));
         }

@@ -97,14 +97,19 @@ pub fn remove(group: &Path) {
     eprintln!("left behind: {}", group.display());
 }
 
-/// Turns on all controllers of version 2 for the groups below the root, where they stay on: a
+/// Whether this machine has control groups of version 2 alone.
+pub fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// Turns on all controllers of version 2 for the groups below one. At the root they stay on: a
 /// service manager turns them on and off as its own groups need them.
-pub fn hand_down(mount: &Path) {
-    let all = fs::read_to_string(mount.join("cgroup.controllers")).expect("the controllers");
+pub fn hand_down(group: &Path) {
+    let all = fs::read_to_string(group.join("cgroup.controllers")).expect("the controllers");
     for controller in all.split_whitespace() {
         // The kernel may refuse one, such as cpu while there are real-time processes.
         let _ = fs::write(
-            mount.join("cgroup.subtree_control"),
+            group.join("cgroup.subtree_control"),
             format!("+{controller}"),
         );
     }

@@ -300,7 +300,7 @@ fn one_end(number: usize, connect: impl Fn(*mut RawFd) -> i32) -> io::Result<()>
 }
 
 /// A full pipe, whose other end is the program's own standard input: a write never returns.
-fn full_pipe(launch: Launch, number: usize) -> Launch {
+pub fn full_pipe(launch: Launch, number: usize) -> Launch {
     let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).expect("a pipe");
     while nix::unistd::write(&write, &[b'.'; 4096]).is_ok() {}
     fcntl(&write, FcntlArg::F_SETFL(OFlag::empty())).expect("make it block");
