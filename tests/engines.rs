@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use harness::cell::{Cell, left_behind};
 use harness::programs::{
-    HOST, Platform, dist, emulated_platforms, for_each, platforms, qemu_user, root, size,
+    HOST, Platform, debian_platforms, dist, emulated_platforms, for_each, platform, platforms,
+    qemu_user, root, size,
 };
-use harness::until;
+use harness::{Folder, readme, run, until};
 
 const NAME: &str = concat!("localhost/pause:", env!("CARGO_PKG_VERSION"));
 const VERSION: &str = concat!("pause ", env!("CARGO_PKG_VERSION"));
@@ -78,8 +79,8 @@ limited! {
         assert_eq!(cell.run("podman inspect --format '{{.State.ExitCode}}' infra"), "0");
         assert_eq!(cell.run("podman logs infra 2>&1"), LINE);
 
-        // The same through containers.conf, for every pod.
-        cell.run(&format!("echo 'infra_image = \"{NAME}\"' >>/etc/containers/containers.conf"));
+        // The same by README's file, for every pod.
+        cell.run(&format!("mkdir -p /etc/containers/containers.conf.d && printf %s '{}' >/etc/containers/containers.conf.d/99-pause.conf", readme::block("podman", "toml")));
         cell.run("podman pod create --infra-name configured");
         assert_eq!(cell.run("podman inspect --format '{{.ImageName}}' configured"), NAME);
     }
@@ -129,32 +130,35 @@ limited! {
         }
     }
 
-    /// Builds the Containerfile as it is, with the files of scripts/build, by each builder.
+    /// Builds the Containerfile as it is, from nothing, by each builder: for this machine, and
+    /// for another platform. The build stage is an image of Debian's packages and the toolchain of
+    /// this machine, as no registry can be reached.
     #[ignore = "needs scripts/test"]
-    fn builders_take_the_containerfile() {
+    fn builders_make_the_same_file_from_the_containerfile() {
+        let other = debian_platforms();
+        let other = other.iter().find(|one| one.architecture != *HOST).expect("another platform");
+        let both = [&platform(&HOST), other];
+        let builder = Builder::new(&both);
         let cell = Cell::docker();
+        let tar = builder.0.join("builder.tar");
+        cell.run(&format!("docker import {0} builder && podman import --quiet {0} localhost/builder", tar.display()));
         let root = root().display();
-        for platform in platforms() {
+        for platform in both {
             let arch = platform.architecture;
-            cell.run(&format!("podman build --quiet --platform {platform} --tag localhost/podman:{arch} {root}"));
-            cell.run(&format!("buildah build --quiet --platform {platform} --tag localhost/buildah:{arch} {root}"));
-            cell.run(&format!("DOCKER_BUILDKIT=1 /usr/bin/docker build --file {root}/Containerfile --platform {platform} --tag buildkit:{arch} {root}"));
-            cell.run(&format!("DOCKER_BUILDKIT=0 /usr/bin/docker build --file {root}/Containerfile --build-arg TARGETARCH={arch} --tag classic:{arch} {root}"));
-            for image in ["podman", "buildah"] {
-                let image = format!("localhost/{image}:{arch}");
+            let common = format!("--build-arg BUILDER=localhost/builder --build-arg BUILDPLATFORM=linux/{} --platform {platform} {root}", *HOST);
+            for program in ["podman", "buildah"] {
+                let image = format!("localhost/{program}:{arch}");
+                // Where they isolate a build by more, a cell is not enough.
+                cell.run(&format!("BUILDAH_ISOLATION=chroot {program} build --quiet --pull=never --tag {image} {common}"));
                 assert_eq!(cell.run(&format!("podman inspect --format '{{{{.Architecture}}}} {{{{.Config.User}}}} {{{{.Config.Entrypoint}}}} {{{{.Config.Cmd}}}}' {image}")),
                     format!("{arch} 65535:65535 [/pause] []"));
                 cell.run(&format!("cd /run && cid=$(podman create {image}) && podman cp $cid:/pause . && cmp pause {}", dist(arch).display()));
             }
-            for image in ["buildkit", "classic"] {
-                let image = format!("{image}:{arch}");
-                assert_eq!(cell.run(&format!("docker inspect --format '{{{{.Config.User}}}} {{{{.Config.Entrypoint}}}} {{{{.Config.Cmd}}}}' {image}")),
-                    "65535:65535 [/pause] []");
-                cell.run(&format!("cd /run && cid=$(docker create {image}) && docker cp $cid:/pause . && cmp pause {}", dist(arch).display()));
-            }
+            cell.run(&format!("DOCKER_BUILDKIT=1 /usr/bin/docker build --file {root}/Containerfile --build-arg BUILDER=builder --platform {platform} --tag buildkit:{arch} {root}"));
+            assert_eq!(cell.run(&format!("docker inspect --format '{{{{.Architecture}}}} {{{{.Config.User}}}} {{{{.Config.Entrypoint}}}} {{{{.Config.Cmd}}}}' buildkit:{arch}")),
+                format!("{arch} 65535:65535 [/pause] []"));
+            cell.run(&format!("cd /run && cid=$(docker create buildkit:{arch}) && docker cp $cid:/pause . && cmp pause {}", dist(arch).display()));
         }
-        cell.run(&format!("DOCKER_BUILDKIT=0 /usr/bin/docker build --file {root}/Containerfile --tag classic:default {root}"));
-        assert_eq!(cell.run("docker run --rm classic:default -v"), VERSION);
     }
 
     #[ignore = "needs scripts/test"]
@@ -200,6 +204,42 @@ limited! {
             assert_eq!(cell.run(&format!("podman inspect --format '{{{{.State.ExitCode}}}} {{{{.ImageName}}}}' {arch}")), format!("0 {NAME}"));
             assert_eq!(cell.run(&format!("podman logs {arch} 2>&1")), LINE);
         });
+    }
+}
+
+/// The root filesystem of a build stage, as a tar archive in a folder.
+struct Builder(Folder);
+
+impl Builder {
+    /// Debian 13, which has rustup as a package, with the toolchain and the crates of this machine.
+    #[track_caller]
+    fn new(platforms: &[&Platform]) -> Self {
+        let folder = Folder::new("builder");
+        let home = |variable: &str, name: &str| match std::env::var(variable) {
+            Ok(set) => set,
+            Err(_) => format!("{}/{name}", std::env::var("HOME").expect("HOME")),
+        };
+        let targets: Vec<_> = platforms
+            .iter()
+            .map(|one| format!("lib/rustlib/{}", one.target))
+            .collect();
+        let line = format!(
+            "cd {root} && mirror=$(. scripts/common && debian_mirror) && from=$(rustc --print sysroot)
+             mmdebstrap --quiet --variant=apt --include=rustup,gcc,libc6-dev,ca-certificates \\
+                trixie {folder}/root \"deb [check-valid-until=no] $mirror trixie main\"
+             to={folder}/root/root/.rustup/toolchains/1.95.0-$(uname -m)-unknown-linux-gnu
+             mkdir -p $to && cd $from && cp -r --parents bin lib/*.so* $(find lib/rustlib -maxdepth 1 -type f) {targets} $to
+             cp {rustup}/settings.toml {folder}/root/root/.rustup/
+             mkdir -p {folder}/root/root/.cargo && cp -r --parents {cargo}/registry/index {cargo}/registry/cache {folder}/root
+             tar -C {folder}/root -cf {folder}/builder.tar . && rm -r {folder}/root",
+            root = root().display(),
+            folder = folder.display(),
+            targets = targets.join(" "),
+            rustup = home("RUSTUP_HOME", ".rustup"),
+            cargo = home("CARGO_HOME", ".cargo"),
+        );
+        run("bash", &["-ec", &line]);
+        Self(folder)
     }
 }
 

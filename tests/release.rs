@@ -7,8 +7,9 @@ use serde_json::Value;
 use spdx_rs::models::{RelationshipType, SPDX};
 
 use harness::checkout::Checkout;
-use harness::programs::{platforms, root};
-use harness::refused;
+use harness::debian::Debian;
+use harness::programs::{HOST, dist, pause, platform, platforms, root};
+use harness::{Folder, readme, refused};
 
 /// Runs a shell command in the copy of the project, which must succeed.
 #[track_caller]
@@ -32,12 +33,21 @@ fn release(checkout: &Checkout) -> Output {
     command.output().expect("scripts/release")
 }
 
+/// A copy of the project with a commit, as the files may have changes that are not committed.
+#[track_caller]
+fn committed() -> Checkout {
+    let checkout = Checkout::new("release");
+    run(
+        &checkout,
+        "git init --quiet && git add --all && git -c user.name=t -c user.email=t@t.example commit --quiet --allow-empty -m t",
+    );
+    checkout
+}
+
 limited! {
     #[ignore = "needs scripts/test"]
     fn says_of_what_and_by_what_it_was_made() {
-        let checkout = Checkout::new("release");
-        // A commit, as the files of the project may have changes that are not committed.
-        run(&checkout, "git init --quiet && git add --all && git -c user.name=t -c user.email=t@t.example commit --quiet --allow-empty -m t");
+        let checkout = committed();
         let output = release(&checkout);
         assert!(output.status.success(), "{output:?}");
         let revision = run(&checkout, "git rev-parse HEAD");
@@ -45,10 +55,13 @@ limited! {
         let sums = run(&checkout, "cd dist && sha256sum --check --strict SHA256SUMS && ls");
         let binaries: Vec<_> = platforms().iter().map(|platform| platform.file()).collect();
         let others = ["pause.intoto.json", "pause.oci.tar", "pause.spdx.json"];
+        for file in &binaries {
+            assert!(sums.contains(&format!("{file}.debug: OK\n")), "{sums}");
+        }
         for file in binaries.iter().map(String::as_str).chain(others) {
             assert!(sums.contains(&format!("{file}: OK\n")), "{sums}");
         }
-        let count = binaries.len() + others.len();
+        let count = 2 * binaries.len() + others.len();
         assert_eq!(sums.lines().count(), count + count + 1, "and no other: {sums}");
 
         // A library for SPDX reads it, and it agrees with the files and with Cargo.lock.
@@ -85,8 +98,10 @@ limited! {
         assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
         assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
         let subjects = statement["subject"].as_array().expect("subjects");
-        assert_eq!(subjects.len(), binaries.len() + 1);
-        for (subject, file) in subjects.iter().zip(binaries.iter().map(String::as_str).chain(["pause.oci.tar"])) {
+        assert_eq!(subjects.len(), 2 * binaries.len() + 1);
+        let debug: Vec<_> = binaries.iter().map(|file| format!("{file}.debug")).collect();
+        let files = binaries.iter().map(String::as_str).chain(["pause.oci.tar"]).chain(debug.iter().map(String::as_str));
+        for (subject, file) in subjects.iter().zip(files) {
             assert_eq!(subject["name"], file);
             assert_eq!(subject["digest"]["sha256"], run(&checkout, &format!("sha256sum dist/{file}"))[..64]);
         }
@@ -108,5 +123,65 @@ limited! {
         run(&checkout, "echo >>README.md");
         refused(&release(&checkout), "commit or stash what was changed");
         assert_eq!(run(&checkout, "cat dist/SHA256SUMS"), before);
+    }
+
+    /// A registry gets the image with its signature, the SBOM and the provenance. podman and
+    /// skopeo, with README's policy, take this image and no other; openssl verifies the files.
+    /// On Debian 13, as podman and skopeo of Debian 12 are built without sigstore.
+    #[ignore = "needs scripts/test"]
+    fn is_signed_and_pushed() {
+        let packages = ["git", "skopeo", "podman", "docker-registry", "iproute2", "curl", "openssl", "gcc", "libc6-dev", "ca-certificates"];
+        let debian = Debian::new("trixie", &packages);
+        fs::create_dir(debian.join("tools")).expect("a folder");
+        for tool in ["pause-tools", "pause-sign"] {
+            let built = root().join("target").join(platform(&HOST).target).join("debug").join(tool);
+            fs::copy(built, debian.join("tools").join(tool)).expect("scripts/test builds it");
+        }
+        debian.run("git init --quiet && git add --all && git -c user.name=t -c user.email=t@t.example commit --quiet -m t");
+        fs::write(debian.join("verify"), readme::block("Verify a release", "sh")).expect("a file");
+        let ours = |text: String| text.replace("registry.example", "127.0.0.1:5000");
+        fs::write(debian.join("policy.json"), ours(readme::block("Verify a release", "json"))).expect("a file");
+        fs::write(debian.join("pause.yaml"), ours(readme::block("Verify a release", "yaml"))).expect("a file");
+        fs::write(debian.join("check"), include_str!("signed")).expect("a file");
+        let said = debian.run("unshare --net bash /check");
+        assert!(said.ends_with("all is as it should be\n"), "{said}");
+    }
+
+    /// A core file holds the whole program, and the one with symbols shows where pause was.
+    #[ignore = "needs scripts/test"]
+    fn a_core_file_is_read_with_the_symbols() {
+        let folder = Folder::new("core");
+        let core = folder.join("core").display().to_string();
+        let symbols = root().join("target").join(platform(&HOST).target).join("release/pause");
+        let running = pause().init().start().settled();
+        let gdb = |arguments: &[&str]| harness::run("gdb", &[&["--batch", "--quiet", "-nx"], arguments].concat());
+        gdb(&["-p", &running.pid().to_string(), "-ex", &format!("generate-core-file {core}")]);
+        let (core_bytes, program) = (fs::read(&core).expect("a core file"), fs::read(dist(&HOST)).expect("pause"));
+        assert!(core_bytes.windows(program.len()).any(|part| part == program), "the program is not in it");
+        let stack = gdb(&[symbols.to_str().expect("UTF-8"), &core, "-ex", "backtrace"]);
+        assert!(stack.contains("src/main.rs:"), "{stack}");
+    }
+
+    #[ignore = "needs scripts/test"]
+    fn refuses_bad_keys_and_names() {
+        let checkout = committed();
+        let folder = Folder::new("keys");
+        let file = |name: &str| folder.join(name).display().to_string();
+        let says = |arguments: &[&str], text: &str| {
+            let mut command = checkout.command(&["scripts/release"]);
+            refused(&command.args(arguments).output().expect("scripts/release"), text);
+        };
+        fs::write(file("phrase"), "one\n").expect("a file");
+        fs::write(file("other"), "two\n").expect("a file");
+        let key = file("key");
+        let mut command = checkout.command(&["scripts/release", "--new-key", &key, "--passphrase-file", &file("phrase")]);
+        assert!(command.output().expect("scripts/release").status.success());
+        let key = file("key.key");
+        says(&["--sign", &key], "a key wants --passphrase-file FILE");
+        says(&["--sign", &file("none"), "--passphrase-file", &file("phrase")], "cannot read");
+        says(&["--sign", &key, "--passphrase-file", &file("other")], "is not its passphrase");
+        says(&["--new-key", &file("key"), "--passphrase-file", &file("phrase")], "exists, and is not replaced");
+        says(&["--push", "https://registry.example/pause:1"], "--push wants REGISTRY/NAME without a tag");
+        assert!(!checkout.path().join("dist").exists(), "something was built");
     }
 }

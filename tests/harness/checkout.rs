@@ -56,10 +56,12 @@ impl Checkout {
             .args(&words[1..])
             .current_dir(&self.path)
             .env_remove("CARGO_TARGET_DIR");
-        // The packer has the same source in every copy, so it is not built again.
-        let tools = root().join("target").join(platform(&HOST).target);
-        let tools = tools.join("debug/pause-tools");
-        if tools.exists() {
+        // The tools have the same source in every copy, so they are not built again.
+        let tools = root()
+            .join("target")
+            .join(platform(&HOST).target)
+            .join("debug");
+        if tools.join("pause-tools").exists() && tools.join("pause-sign").exists() {
             command.env("PAUSE_TOOLS", tools);
         }
         command

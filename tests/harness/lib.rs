@@ -4,10 +4,13 @@
 pub mod cell;
 pub mod cgroup;
 pub mod checkout;
+pub mod debian;
 pub mod launch;
 pub mod machine;
 pub mod measure;
+pub mod page;
 pub mod programs;
+pub mod readme;
 pub mod running;
 
 use std::hash::{BuildHasher, RandomState};

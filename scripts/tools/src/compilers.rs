@@ -39,6 +39,8 @@ struct Row {
     name: String,
     toolchain: String,
     rustix: Option<String>,
+    /// What would have to change in the project to take it.
+    change: Option<String>,
 }
 
 impl Row {
@@ -49,15 +51,29 @@ impl Row {
                 name: format!("{name}: {}", compiler(name)?),
                 toolchain: name.clone(),
                 rustix: None,
+                change: None,
             }),
             [kind, version] if kind == "rustix" => {
                 prepare(copy, Some(version))?;
                 let latest = if version == "latest" { " (latest)" } else { "" };
                 let version = rustix(copy)?.version.to_string();
+                let pinned = rustix(root())?.version.to_string();
+                let (old, new) = (module(root())?, module(copy)?);
+                let name = match old == new {
+                    true => format!("the module is {new} in both"),
+                    false => format!("{new} in place of {old} in src/main.rs and src/end.rs"),
+                };
+                let change = match pinned == version {
+                    true => format!("rustix {version} is the pinned one"),
+                    false => format!(
+                        "to take rustix {version}: ={version} in place of ={pinned} in Cargo.toml; {name}"
+                    ),
+                };
                 Ok(Self {
                     name: format!("rustix {version}{latest}"),
                     toolchain: String::new(),
                     rustix: Some(version),
+                    change: Some(change),
                 })
             }
             _ => bail!("wants pairs of toolchain or rustix and a name, not {pair:?}"),
@@ -75,6 +91,7 @@ pub fn compare(arguments: impl Iterator<Item = OsString>) -> Result<()> {
         name: "as pinned".into(),
         toolchain: String::new(),
         rustix: None,
+        change: None,
     }];
     for pair in words.chunks(2) {
         rows.push(Row::new(pair, &copy.0)?);
@@ -92,6 +109,9 @@ pub fn compare(arguments: impl Iterator<Item = OsString>) -> Result<()> {
         let cells = (1..row.len()).map(|i| format!("  {:>1$}", row[i], width(i)));
         let cells: String = cells.collect();
         println!("{:<1$}{cells}", row[0], width(0));
+    }
+    for change in rows.iter().filter_map(|row| row.change.as_ref()) {
+        println!("{change}");
     }
     if table.iter().flatten().any(|cell| cell == "-") {
         bail!("a \"-\" above has its reason before the table");

@@ -4,6 +4,7 @@
 mod compilers;
 mod image;
 mod project;
+mod referrers;
 mod release;
 
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
             image::Options::parse(arguments).and_then(|options| release::describe(&options))
         }
         Some("revision") => release::revision().map(drop),
+        Some("referrers") => referrers::write(arguments),
         Some("compilers") => compilers::compare(arguments),
         _ => usage(),
     };

@@ -1,11 +1,12 @@
-//! The files beside the image in a release: an SBOM, a provenance statement and checksums.
+//! The files beside the image in a release: the programs with symbols, an SBOM, a provenance
+//! statement and checksums.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
-use platforms::platforms;
+use platforms::{Platform, platforms};
 use serde_json::json;
 use sha1::{Digest, Sha1};
 use spdx_rs::models::{
@@ -15,7 +16,7 @@ use spdx_rs::models::{
 };
 
 use crate::image::Options;
-use crate::project::{self, hex, say, sha256};
+use crate::project::{self, hex, sha256};
 
 /// The commit of a release. All files must be committed.
 pub fn revision() -> Result<String> {
@@ -33,27 +34,38 @@ pub fn describe(options: &Options) -> Result<()> {
     let revision = revision()?;
     let mut files: Vec<_> = platforms().iter().map(|platform| platform.file()).collect();
     files.push("pause.oci.tar".into());
+    for platform in platforms() {
+        let name = debug_file(&platform);
+        let target = project::root().join("target").join(platform.target);
+        let path = target.join("release/pause");
+        let content = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        project::replace(&name, &content)?;
+        files.push(name);
+    }
     let linked = Linked::new()?;
 
     let sbom = serde_json::to_vec_pretty(&serde_json::to_value(sbom(&linked, &revision)?)?)?;
     project::replace("pause.spdx.json", &sbom)?;
-    say("dist/pause.spdx.json");
     let provenance = provenance(options, &linked, &revision, &files)?;
     project::replace(
         "pause.intoto.json",
         &serde_json::to_vec_pretty(&provenance)?,
     )?;
-    say("dist/pause.intoto.json");
 
     files.extend(["pause.spdx.json".into(), "pause.intoto.json".into()]);
     let line = |file: &String| Ok(format!("{}  {file}\n", sha256(&read(file)?)));
     let sums: String = files.iter().map(line).collect::<Result<_>>()?;
     project::replace("SHA256SUMS", sums.as_bytes())?;
-    say(&format!(
-        "dist/SHA256SUMS: {} files of {revision}",
-        files.len()
-    ));
+    // Signatures of other files would not match these.
+    for file in ["pause.intoto.json.sig", "SHA256SUMS.sig", "pause.pub"] {
+        let _ = std::fs::remove_file(project::dist(file));
+    }
     Ok(())
+}
+
+/// The name of the program with symbols, for debuggers. It has no path of this machine in it.
+fn debug_file(platform: &Platform) -> String {
+    format!("{}.debug", platform.file())
 }
 
 fn read(file: &str) -> Result<Vec<u8>> {
