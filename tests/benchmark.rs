@@ -8,8 +8,12 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use harness::checkout::scripts_for_all;
-use harness::programs::{HOST, debian_platforms, root, size};
-use harness::{Folder, refused};
+use harness::page::thousands;
+use harness::programs::{HOST, debian_platforms, platforms, root, size};
+use harness::{Folder, page, readme, refused};
+
+/// What `scripts/bench --page` writes.
+const PAGE: &str = "tests/bench/README.md";
 
 fn bench(arguments: &[&str]) -> Command {
     let mut command = Command::new(root().join("scripts/bench"));
@@ -123,11 +127,40 @@ limited! {
         assert_eq!(fs::read_to_string(&file).expect("the copy"), ours, "and nothing else changed");
     }
 
+    /// `scripts/bench --check` compares these sizes and counts with the files and with a run.
+    fn pages_have_the_sizes_and_counts_of_today() {
+        let sizes = fs::read_to_string(root().join("tests/size.toml")).expect("size.toml");
+        let sizes: toml::Table = sizes.parse().expect("TOML");
+        let page = page::part(PAGE, "comparison");
+        let ours = |row: &str| {
+            let line = page.lines().find_map(|line| line.strip_prefix(&format!("| {row} | ")));
+            let cell = line.unwrap_or_else(|| panic!("{PAGE} has no row '{row}'")).split(" | ").next();
+            cell.unwrap_or_default().replace(',', "").parse::<u64>().unwrap_or_else(|e| panic!("{row}: {e}"))
+        };
+        let number = |table: &str, key: &str| sizes[table][key].as_integer().expect("a number") as u64;
+        let readme = readme::text();
+        for platform in platforms() {
+            let name = platform.architecture;
+            let (file, image) = (number("file", name), number("image", name));
+            assert_eq!((ours(&format!("file, {name}, bytes")), ours(&format!("image to pull, {name}, bytes"))), (file, image));
+            let row = format!("| {platform} | {} | {} |", thousands(file), thousands(image));
+            assert!(readme.contains(&row), "README has not: {row}");
+        }
+        assert!(readme.contains(&format!("| {} bytes |", thousands(number("image", "amd64")))), "the first table of README");
+        for (row, key) in [
+            ("minor faults", "minor faults"),
+            ("system calls to the first pause", "system calls to the first pause"),
+            ("20,000 orphans: wake-ups", "wake-ups by 20,000 orphans"),
+            ("20,000 orphans: zombies left", "zombies left of 20,000 orphans"),
+            ("3,000 while stopped: zombies left", "zombies left of 3,000 orphans while stopped"),
+        ] {
+            assert_eq!(ours(row), number("count", key), "{row}");
+        }
+    }
+
     #[ignore = "needs scripts/test"]
-    fn readme_has_the_map_of_these_very_files() {
-        let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
-        let map = printed(&["--map"]);
-        assert!(readme.contains(&map), "scripts/bench --map prints what README has to have:\n{map}");
+    fn the_page_has_the_map_of_these_very_files() {
+        assert_eq!(page::part(PAGE, "map"), printed(&["--map"]), "scripts/bench --page writes it");
         let folder = Folder::new("map");
         let drawn = folder.join("map.svg");
         printed(&["--map", "--svg", drawn.to_str().expect("UTF-8")]);
@@ -160,7 +193,8 @@ limited! {
         let mut files: Vec<_> = names.iter().map(|name| size(name).to_string()).collect();
         files.reverse();
         assert_eq!(sizes[1], files, "as pinned: {text}");
-        assert!(sizes.len() == 4 && sizes.concat()[2..].iter().all(|size| size.parse::<u32>().is_ok()), "{text}");
+        assert!(sizes.len() == 5 && sizes[1..4].concat().iter().all(|size| size.parse::<u32>().is_ok()), "{text}");
+        assert!(text.contains("\nto take rustix 1.1.5: =1.1.5 in place of ="), "{text}");
     }
 
     #[ignore = "needs scripts/test"]

@@ -20,6 +20,7 @@ use toml_edit::DocumentMut;
 
 use harness::launch::Launch;
 use harness::measure::{self, orphans};
+use harness::page::thousands;
 use harness::programs::{HOST, Platform, platforms, root};
 use harness::until_at_most;
 use subjects::Subject;
@@ -45,6 +46,16 @@ struct Row {
     name: String,
     unit: &'static str,
     values: Vec<Option<Value>>,
+}
+
+impl Row {
+    /// The name and the unit.
+    fn title(&self) -> String {
+        match self.unit {
+            "count" => self.name.clone(),
+            unit => format!("{}, {unit}", self.name),
+        }
+    }
 }
 
 impl Value {
@@ -77,19 +88,6 @@ impl Value {
             ),
         }
     }
-}
-
-/// 20000 as 20,000.
-fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Shows what is being measured. The next call replaces the line.
@@ -269,22 +267,49 @@ fn table(subjects: &[Subject], rows: &[Row]) -> Table {
             .values
             .iter()
             .map(|v| v.map_or("-".into(), |v| v.text(ours)));
-        let name = format!(
-            "{}{}",
-            row.name,
-            if row.unit == "count" {
-                "".into()
-            } else {
-                format!(", {}", row.unit)
-            }
-        );
-        table.add_row(std::iter::once(name).chain(texts));
+        table.add_row(std::iter::once(row.title()).chain(texts));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }
+
+/// The same table in Markdown.
+fn markdown(subjects: &[Subject], rows: &[Row]) -> String {
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let names = subjects.iter().map(|subject| subject.name.clone());
+    let mut text = line(std::iter::once(String::new()).chain(names).collect());
+    text += &format!("|---{}|\n", "|--:".repeat(subjects.len()));
+    for row in rows {
+        let values = row.values.iter();
+        let values = values.map(|value| value.map_or(String::new(), |v| v.text(row.values[0])));
+        let title = row.title().replace(", us", ", µs");
+        text += &line(std::iter::once(title).chain(values).collect());
+    }
+    text
+}
+
+/// Writes the tables and the pictures of `tests/bench/README.md`.
+fn page(subjects: &[Subject], rows: &[Row]) {
+    let run = |program, arguments: &[&str]| harness::run(program, arguments).trim().to_string();
+    let measured = format!(
+        "Measured on {} with {} CPUs and {}, on {}.\n\n",
+        *HOST,
+        run("nproc", &["--all"]),
+        run("uname", &["-sr"]),
+        run("date", &["+%-d %B %Y"]),
+    );
+    let table = measured + &markdown(subjects, rows);
+    harness::page::fill(PAGE, "comparison", &table);
+    harness::page::fill(PAGE, "map", &map::markdown());
+    let file = |name: &str| root().join("tests/bench").join(name).display().to_string();
+    picture::comparison(&file("comparison.svg"), subjects, rows);
+    picture::map(&file("map.svg"));
+}
+
+/// The page with the results.
+const PAGE: &str = "tests/bench/README.md";
 
 /// The rows of `tests/size.toml` with today's numbers: table, key, number.
 fn exact() -> Vec<(&'static str, String, u64)> {
@@ -449,6 +474,7 @@ fn main() {
             match (*how, rest) {
                 ("json", _) => println!("{:#}", json(&rows)),
                 ("bmf", _) => println!("{:#}", bmf(&rows)),
+                ("page", _) => page(&subjects, &rows),
                 ("svg", [file]) => picture::comparison(file, &subjects, &rows),
                 _ => println!("{}", table(&subjects, &rows).trim_fmt()),
             }

@@ -5,7 +5,7 @@ use crate::Work;
 use crate::images::{Images, PAUSE};
 use crate::node::{Node, Runtime, surroundings};
 use crate::report::Report;
-use crate::{cri, existing, kubelet, runtimes};
+use crate::{cri, existing, kubelet, runtimes, switch};
 use harness::programs::root;
 use harness::until;
 
@@ -30,6 +30,7 @@ pub fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
             report.versions(&node.parts);
             existing::check(&node, report);
         }),
+        "switch" => switch::part("containerd 1.x", Runtime::Containerd1, work, images, report),
         "cell" => report.part("containerd 2.x in a cell, on version 2 alone", |report| {
             let node = Node::in_cell(Runtime::Containerd2, PAUSE, work, images);
             report.versions(&node.parts);

@@ -15,6 +15,9 @@ pub const PAUSE: &str = concat!("localhost/pause:", env!("CARGO_PKG_VERSION"));
 /// The image of `tests/bench/pause.c`, which handles SIGCHLD as upstream's pause does.
 pub const C_PAUSE: &str = "localhost/e2e:pause-c";
 
+/// The image that a node uses before it is switched: the same C pause under another name.
+pub const OLD: &str = "registry.example/old/pause:3.10";
+
 /// The tags of `localhost/e2e` for the containers of a pod, and the command of each.
 const MEMBERS: [(&str, &[&str]); 5] = [
     (
@@ -223,8 +226,7 @@ impl Images {
 
     /// Imports our image into a node with README's commands.
     pub fn import_pause(&self, node: &Node) {
-        let pause = root().join("dist/pause.oci.tar");
-        let pause = pause.display();
+        let pause = archive();
         match node.crio {
             true => node.sh(&format!(
                 "skopeo copy --quiet oci-archive:{pause} containers-storage:{PAUSE}"
@@ -249,6 +251,21 @@ impl Images {
                 "skopeo copy --quiet {from} containers-storage:localhost/e2e:{tag}"
             ));
         }
+    }
+
+    /// Adds the old pause and ours to the registry of a node, ours by README's command.
+    pub fn serve_pause(&self, node: &Node) {
+        if !self.has("old") {
+            self.umoci(
+                "config",
+                "pause-c",
+                &["--config.label=tag=old", "--tag=old"],
+            );
+        }
+        let (_, old) = OLD.split_once('/').expect("a host");
+        push(node, &format!("oci:{}:old", self.layout.display()), old);
+        let ours = format!("--all --preserve-digests oci-archive:{}", archive());
+        push(node, &ours, concat!("pause:", env!("CARGO_PKG_VERSION")));
     }
 
     /// The images that kubeadm names, with the host of their registry.
@@ -276,10 +293,9 @@ impl Images {
             let program = program.rsplit('/').next().expect("a part");
             let from = match (program, pause) {
                 // README's command, with the archive of all platforms.
-                ("pause", None) => format!(
-                    "--all --preserve-digests oci-archive:{}",
-                    root().join("dist/pause.oci.tar").display()
-                ),
+                ("pause", None) => {
+                    format!("--all --preserve-digests oci-archive:{}", archive())
+                }
                 ("pause", Some(tag)) => format!("oci:{}:{tag}", self.layout.display()),
                 _ => {
                     self.of_program(program);
@@ -355,6 +371,20 @@ impl Images {
                 &tag,
                 &[text(&self.shell("usr/local/bin/sh")), "/"],
             ),
+            "glibc-dns-testing" => {
+                self.umoci("insert", &tag, &[text(&self.shell("bin/sh")), "/"]);
+            }
+            // The specs of image volumes read these two files of it.
+            "kitten" => {
+                let tree = self.layout.with_file_name("kitten");
+                let line = format!(
+                    "mkdir -p {0}/etc && echo 'NAME=\"Alpine Linux\"' >{0}/etc/os-release
+                     echo '{{\"image\": \"kitten.jpg\"}}' >{0}/data.json",
+                    text(&tree)
+                );
+                run("sh", &["-ec", &line]);
+                self.umoci("insert", &tag, &[text(&tree), "/"]);
+            }
             "sample-apiserver" => {
                 self.umoci(
                     "insert",
@@ -378,6 +408,9 @@ impl Images {
     /// A folder with the tools that upstream's tests call, and bash as the shell at a path.
     fn shell(&self, path: &str) -> PathBuf {
         let tree = self.layout.with_file_name(path.replace('/', "-"));
+        if tree.exists() {
+            return tree;
+        }
         let tools = [
             "/bin/bash",
             "/usr/bin/dig",
@@ -481,6 +514,11 @@ fn push(node: &Node, from: &str, name: &str) {
     node.sh(&format!(
         "skopeo copy --quiet --dest-tls-verify=false {from} docker://127.0.0.1:5000/{name}"
     ));
+}
+
+/// The archive that scripts/image made.
+pub fn archive() -> String {
+    root().join("dist/pause.oci.tar").display().to_string()
 }
 
 fn text(path: &Path) -> &str {

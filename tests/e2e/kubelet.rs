@@ -13,9 +13,9 @@ use harness::until_at_most;
 const WEB: &str = include_str!("config/pod.yaml");
 
 /// A static pod of the kubelet, as the runtime sees it.
-struct StaticPod<'a> {
-    node: &'a Node,
-    name: &'static str,
+pub struct StaticPod<'a> {
+    pub node: &'a Node,
+    pub name: &'static str,
 }
 
 impl StaticPod<'_> {
@@ -34,13 +34,13 @@ impl StaticPod<'_> {
     }
 
     /// The sandbox and the state of its pause, for a comparison before and after.
-    fn held(&self) -> (String, Pause) {
+    pub fn held(&self) -> (String, Pause) {
         let (id, pid) = self.running();
         (id, pause(self.node, pid))
     }
 
     #[track_caller]
-    fn running(&self) -> (String, i32) {
+    pub fn running(&self) -> (String, i32) {
         until_at_most(
             *LIMIT,
             &format!("the pod {} has a sandbox", self.name),
@@ -58,11 +58,11 @@ impl StaticPod<'_> {
     }
 
     #[track_caller]
-    fn runs(&self, name: &str) -> String {
+    pub fn runs(&self, name: &str) -> String {
         until_at_most(*LIMIT, &format!("{name} runs"), || self.container(name))
     }
 
-    fn exec(&self, name: &str, line: &str) -> String {
+    pub fn exec(&self, name: &str, line: &str) -> String {
         self.node
             .crictl(&format!("exec {} sh -c '{line}'", self.runs(name)))
     }
@@ -114,18 +114,43 @@ pub fn own_settings(node: &Node) {
 }
 
 /// Starts a kubelet on a node.
-fn start(node: &Node) {
+pub fn start(node: &Node) {
     if node.is_in_cell() {
         own_settings(node);
     }
     node.sh("mkdir -p /etc/kubernetes/manifests");
-    let config = include_str!("config/kubelet.yaml").replace("@DRIVER@", node.driver());
+    start_with(node, "0%");
+}
+
+/// Replaces the kubelet by one that sees pressure on the disk as soon as it holds some images: it
+/// removes the images that no container uses and nobody pins.
+pub fn press(node: &Node) {
+    stop(node);
+    start_with(node, "99.9%");
+}
+
+/// Replaces that kubelet by an ordinary one.
+pub fn relieve(node: &Node) {
+    stop(node);
+    start_with(node, "0%");
+}
+
+fn stop(node: &Node) {
+    node.sh("pkill -x kubelet; while pgrep -x kubelet; do sleep 0.1; done");
+}
+
+/// Starts a kubelet that wants this share of the disk to be free.
+fn start_with(node: &Node, free: &str) {
+    let config = include_str!("config/kubelet.yaml");
+    let config = config
+        .replace("@DRIVER@", node.driver())
+        .replace("@FREE@", free);
     node.put("/etc/kubernetes/kubelet.yaml", &config);
     let line = "kubelet --config /etc/kubernetes/kubelet.yaml --hostname-override node";
     node.daemon(line, "curl --silent --fail http://127.0.0.1:10248/healthz");
 }
 
-fn manifest(node: &Node, name: &str, text: &str) {
+pub fn manifest(node: &Node, name: &str, text: &str) {
     let path = node.path("/etc/kubernetes/manifests").join(name);
     // The file is renamed into place, so that the kubelet never reads a half-written one.
     let new = node.path("/etc/kubernetes").join(name);

@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(3600);
 fn parts(architecture: &str) -> &'static str {
     match architecture {
         "arm64" => "podman node",
-        _ => "podman criu node existing cell",
+        _ => "podman criu node existing switch cell",
     }
 }
 

@@ -22,7 +22,9 @@ mod pod;
 mod refusals;
 mod report;
 mod runtimes;
+mod signed;
 mod soak;
+mod switch;
 
 use std::fs::File;
 use std::io::Write;
@@ -69,8 +71,10 @@ fn main() -> ExitCode {
         let before = kernel_settings();
         let run = if guest::here() { guest::run } else { run };
         for part in parts {
+            report.runs(part);
             run(part, &work, &images, &mut report);
         }
+        report.runs("");
         report.part("afterwards", |report| {
             report.check(
                 "no mount, control group or file has the name of a cell",
@@ -103,6 +107,9 @@ fn main() -> ExitCode {
         report.write(page);
         println!("the report: {page}");
     }
+    if std::env::var_os("PAUSE_PAGE").is_some() {
+        report.publish();
+    }
     println!("logs: {logs}");
     report.end()
 }
@@ -133,6 +140,12 @@ fn interruptible() {
     });
 }
 
+/// Whether the containerd of this machine has version 1: Debian 12 has 1.6, another machine may
+/// have 2.x.
+fn has_containerd1() -> bool {
+    harness::run("containerd", &["--version"]).contains(" 1.")
+}
+
 /// Runs one part, each runtime in a new cell.
 fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
     let mut on = |title: &str, runtime, check: fn(&Node, &mut Report)| {
@@ -145,8 +158,7 @@ fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
     match part {
         "cri" => {
             on("containerd 2.x", Runtime::Containerd2, cri::check);
-            // Debian 12 has version 1.6; another machine may have 2.x installed.
-            if harness::run("containerd", &["--version"]).contains(" 1.") {
+            if has_containerd1() {
                 on("containerd 1.x", Runtime::Containerd1, cri::check);
             } else {
                 report.left_out("containerd 1.x: another version is installed");
@@ -169,6 +181,18 @@ fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
             );
             on("a node of CRI-O", Runtime::Crio, existing::check);
         }
+        "switch" => {
+            switch::part("containerd 2.x", Runtime::Containerd2, work, images, report);
+            if has_containerd1() {
+                switch::part("containerd 1.x", Runtime::Containerd1, work, images, report);
+            } else {
+                report.left_out("README's recipe for containerd 1.x: another version is installed");
+            }
+            switch::part("CRI-O", Runtime::Crio, work, images, report);
+        }
+        "signed" => report.part("signatures on CRI-O", |report| {
+            signed::check(work, images, report)
+        }),
         "kernels" => report.part("virtual machines with other kernels", kernels::check),
         "machine" => machine::check(&HOST, work, report),
         "machine-arm64" => machine::check("arm64", work, report),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::images::{Images, PAUSE};
+use crate::images::{Images, OLD, PAUSE};
 use crate::{Work, guest};
 use harness::cell::Cell;
 use harness::cgroup::is_unified;
@@ -105,6 +105,16 @@ impl Node {
         // README's configuration files, unchanged but for the image name, and for each a second file
         // with what a cell needs in addition.
         let configure = |path: &str, text: &str| node.put(path, &text.replace(PAUSE, pause));
+        // A registry in the cell is the mirror of every other.
+        configure(
+            "/etc/containerd/certs.d/_default/hosts.toml",
+            "[host.'http://127.0.0.1:5000']\n",
+        );
+        configure(
+            "/etc/containers/registries.conf",
+            "[[registry]]\nlocation = '127.0.0.1:5000'\ninsecure = true\n\
+             [[registry]]\nprefix = '*.example'\nlocation = '127.0.0.1:5000'\ninsecure = true\n",
+        );
         match runtime {
             Runtime::Containerd1 => {
                 let rest = match node.place {
@@ -124,10 +134,6 @@ impl Node {
                     config += include_str!("config/containerd-2-userns.toml");
                 }
                 configure("/etc/containerd/config.toml", &config);
-                configure(
-                    "/etc/containerd/certs.d/_default/hosts.toml",
-                    "[host.'http://127.0.0.1:5000']\n",
-                );
             }
             Runtime::Crio => {
                 configure(
@@ -150,9 +156,12 @@ impl Node {
             }
         }
         node.start();
-        images.import_pause(&node);
         images.import(&node);
-        if runtime == Runtime::Containerd1 {
+        // A node that will be switched gets pause by README's recipe.
+        if pause != OLD {
+            images.import_pause(&node);
+        }
+        if runtime == Runtime::Containerd1 && pause != OLD {
             node.sh(&format!(
                 "{} images label {pause} io.cri-containerd.pinned=pinned",
                 node.ctr
@@ -358,7 +367,7 @@ impl Node {
         let bin = bin();
         // What Debian's units of such daemons say: their containers are not theirs to kill.
         self.sh(&format!(
-            "systemd-run --quiet --unit={UNIT}-{name} --property=Delegate=yes --property=KillMode=process \
+            "systemd-run --quiet --collect --unit={UNIT}-{name} --property=Delegate=yes --property=KillMode=process \
              --property=TasksMax=infinity --setenv=PATH={}:$PATH {}/{line}",
             bin.display(),
             bin.display()

@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::guest;
-use harness::programs::{dist, platforms};
+use harness::programs::{HOST, dist, platforms, root};
 use harness::run;
 
 struct Line {
@@ -22,6 +22,8 @@ struct Line {
 
 #[derive(Default)]
 struct Part {
+    /// The part of `scripts/e2e` that it belongs to.
+    of: String,
     title: String,
     versions: Vec<String>,
     lines: Vec<Line>,
@@ -32,6 +34,8 @@ struct Part {
 pub struct Report {
     start: Instant,
     parts: Vec<Part>,
+    /// The part of `scripts/e2e` that runs.
+    running: String,
     /// What could not be checked here.
     left_out: Vec<String>,
 }
@@ -59,13 +63,53 @@ pub fn go_on() {
     }
 }
 
+impl Part {
+    /// The versions, a table of the checks, and the text.
+    fn markdown(&self) -> String {
+        let mut page = String::new();
+        if !self.versions.is_empty() {
+            page += &format!("{}\n\n", self.versions.join(", "));
+        }
+        page += "| | check | evidence |\n|---|---|---|\n";
+        for Line { what, outcome } in &self.lines {
+            let (mark, text) = match outcome {
+                Ok(evidence) => ("ok", evidence),
+                Err(why) => ("**FAIL**", why),
+            };
+            // In Markdown a table cell is one line, and a bar ends it.
+            let text = text.replace('\n', " ").replace('|', "\\|");
+            page += &format!("| {mark} | {what} | {text} |\n");
+        }
+        if !self.text.is_empty() {
+            page += &format!("\n{}", self.text);
+        }
+        page
+    }
+
+    fn passed(&self) -> usize {
+        self.lines
+            .iter()
+            .filter(|line| line.outcome.is_ok())
+            .count()
+    }
+}
+
+/// The page with the last results, which has a part for each part of `scripts/e2e`.
+const PAGE: &str = "tests/e2e/README.md";
+
 impl Report {
     pub fn new() -> Self {
         Self {
             start: Instant::now(),
             parts: Vec::new(),
+            running: String::new(),
             left_out: Vec::new(),
         }
+    }
+
+    /// Says to which part of `scripts/e2e` the following parts of the report belong.
+    pub fn runs(&mut self, part: &str) {
+        self.running = part.into();
     }
 
     fn current(&mut self) -> &mut Part {
@@ -80,6 +124,7 @@ impl Report {
         println!("{title}");
         let start = Instant::now();
         self.parts.push(Part {
+            of: self.running.clone(),
             title: title.into(),
             ..Part::default()
         });
@@ -163,6 +208,7 @@ impl Report {
                 },
             });
             self.parts.push(Part {
+                of: self.running.clone(),
                 title: format!("{}, {place}", string(&part["title"])),
                 versions: strings(&part["versions"]),
                 lines: lines.collect(),
@@ -208,23 +254,7 @@ impl Report {
             writeln!(page, "| {platform} | `{}` |", &sum[..64]).expect("memory");
         }
         for part in &self.parts {
-            write!(page, "\n## {}\n\n", part.title).expect("memory");
-            if !part.versions.is_empty() {
-                write!(page, "{}\n\n", part.versions.join(", ")).expect("memory");
-            }
-            page += "| | check | evidence |\n|---|---|---|\n";
-            for Line { what, outcome } in &part.lines {
-                let (mark, text) = match outcome {
-                    Ok(evidence) => ("ok", evidence),
-                    Err(why) => ("**FAIL**", why),
-                };
-                // In Markdown a table cell is one line, and a bar ends it.
-                let text = text.replace('\n', " ").replace('|', "\\|");
-                writeln!(page, "| {mark} | {what} | {text} |").expect("memory");
-            }
-            if !part.text.is_empty() {
-                write!(page, "\n{}", part.text).expect("memory");
-            }
+            write!(page, "\n## {}\n\n{}", part.title, part.markdown()).expect("memory");
         }
         if !self.left_out.is_empty() {
             write!(page, "\n## Not run here\n\n").expect("memory");
@@ -233,6 +263,39 @@ impl Report {
             writeln!(page, "- {what}").expect("memory");
         }
         std::fs::write(file, page).expect("the report");
+    }
+
+    /// Writes the results of each part of this run to the page of the project.
+    pub fn publish(&self) {
+        let pause = run("sha256sum", &[dist(&HOST).to_str().expect("UTF-8")]);
+        let when = run("date", &["+%-d %B %Y"]);
+        let git = [
+            "-C",
+            root().to_str().expect("UTF-8"),
+            "rev-parse",
+            "--short",
+            "HEAD",
+        ];
+        let commit = run("git", &git);
+        let mut names: Vec<_> = self.parts.iter().map(|part| &part.of).collect();
+        names.dedup();
+        for name in names.into_iter().filter(|name| !name.is_empty()) {
+            let parts: Vec<_> = self.parts.iter().filter(|part| part.of == *name).collect();
+            let checks: usize = parts.iter().map(|part| part.lines.len()).sum();
+            let passed: usize = parts.iter().map(|part| part.passed()).sum();
+            let mut text = format!(
+                "{passed} passed, {} failed, on {} at commit {}; SHA-256 of `/pause` for {}: `{}`.\n",
+                checks - passed,
+                when.trim(),
+                commit.trim(),
+                *HOST,
+                &pause[..64],
+            );
+            for part in parts {
+                text += &format!("\n### {}\n\n{}", part.title, part.markdown());
+            }
+            harness::page::fill(PAGE, &format!("results of {name}"), &text);
+        }
     }
 
     /// Prints the totals, and returns the exit status.

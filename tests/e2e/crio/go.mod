@@ -7,6 +7,8 @@ tool github.com/cri-o/cri-o/cmd/crio
 
 require github.com/cri-o/cri-o v1.36.1 // indirect
 
+require go.podman.io/image/v5 v5.38.0
+
 require (
 	capnproto.org/go/capnp/v3 v3.1.0-alpha.2 // indirect
 	cyphar.com/go-pathrs v0.2.1 // indirect
@@ -186,7 +188,6 @@ require (
 	go.opentelemetry.io/otel/trace v1.41.0 // indirect
 	go.opentelemetry.io/proto/otlp v1.9.0 // indirect
 	go.podman.io/common v0.66.2-0.20260126213724-1e46b0756b39 // indirect
-	go.podman.io/image/v5 v5.38.0 // indirect
 	go.podman.io/storage v1.61.1-0.20251212224252-b0f86df5a665 // indirect
 	go.uber.org/mock v0.6.0 // indirect
 	go.yaml.in/yaml/v2 v2.4.3 // indirect
