@@ -171,7 +171,14 @@ impl Bundle {
     /// Sends a signal to pause.
     #[track_caller]
     pub fn kill(&self, signal: &str) {
-        self.runtime("kill", &[], &[signal]);
+        if self.runtime.name != "youki" {
+            self.runtime("kill", &[], &[signal]);
+            return;
+        }
+        // `youki kill` may write to the folder that `youki run` removes at the same time.
+        let pid = self.state().and_then(|state| state["pid"].as_i64());
+        let pid = pid.expect("the PID of the container").to_string();
+        run("kill", &[&format!("-{signal}"), &pid]);
     }
 
     /// Waits for the end of pause: its exit status, and what it printed.
@@ -213,10 +220,13 @@ impl Bundle {
     }
 
     /// The state of the container, as the runtime reports it.
-    pub fn status(&self) -> Option<String> {
+    fn state(&self) -> Option<Value> {
         let output = self.runtime.output(&["state", &self.id]);
-        let state: Value = serde_json::from_slice(&output.stdout).ok()?;
-        Some(state["status"].as_str()?.into())
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    pub fn status(&self) -> Option<String> {
+        Some(self.state()?["status"].as_str()?.into())
     }
 }
 

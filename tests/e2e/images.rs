@@ -181,6 +181,12 @@ impl Images {
             "pause-c",
             &["--config.entrypoint=/pause", "--config.user=65535:65535"],
         );
+        // Another image for the runtimes, by its label.
+        images.umoci(
+            "config",
+            "pause-c",
+            &["--config.label=tag=old", "--tag=old"],
+        );
         for (tag, command) in MEMBERS {
             images.derive(tag, command, "");
         }
@@ -255,13 +261,6 @@ impl Images {
 
     /// Adds the old pause and ours to the registry of a node, ours by README's command.
     pub fn serve_pause(&self, node: &Node) {
-        if !self.has("old") {
-            self.umoci(
-                "config",
-                "pause-c",
-                &["--config.label=tag=old", "--tag=old"],
-            );
-        }
         let (_, old) = OLD.split_once('/').expect("a host");
         push(node, &format!("oci:{}:old", self.layout.display()), old);
         let ours = format!("--all --preserve-digests oci-archive:{}", archive());

@@ -118,7 +118,8 @@ pub fn start(node: &Node) {
     if node.is_in_cell() {
         own_settings(node);
     }
-    node.sh("mkdir -p /etc/kubernetes/manifests");
+    // On a machine that runs several kubelets one after another, the pods of the last one are there.
+    node.sh("rm -rf /etc/kubernetes/manifests && mkdir -p /etc/kubernetes/manifests");
     start_with(node, "0%");
 }
 

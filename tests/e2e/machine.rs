@@ -24,8 +24,16 @@ const LIMIT: Duration = Duration::from_secs(3600);
 fn parts(architecture: &str) -> &'static str {
     match architecture {
         "arm64" => "podman node",
+        _ if hidden_in_cells() => "podman criu node existing switch",
         _ => "podman criu node existing switch cell",
     }
+}
+
+/// Whether a cell in the machine would not see this clone: it covers these folders, with the mount
+/// of the clone below them.
+fn hidden_in_cells() -> bool {
+    let covered = ["/etc", "/opt", "/var", "/run"];
+    covered.iter().any(|folder| root().starts_with(folder))
 }
 
 pub fn check(architecture: &str, work: &Work, report: &mut Report) {
@@ -33,6 +41,9 @@ pub fn check(architecture: &str, work: &Work, report: &mut Report) {
     let folder = work.folder.join(format!("machine-{architecture}"));
     let logs = work.logs.join(format!("machine-{architecture}"));
     let results = folder.join("report.json");
+    if architecture != "arm64" && hidden_in_cells() {
+        report.left_out("a cell in the machine: move this clone out of /etc, /opt, /run and /var");
+    }
     report.part(
         &format!("a machine with systemd, {architecture}"),
         |report| {

@@ -242,7 +242,8 @@ impl Node {
         fs::write(path, text).expect("a file");
     }
 
-    fn start(&self) {
+    /// Starts the runtime, or restarts it where it has a unit.
+    pub fn start(&self) {
         let ready = format!("{} version", self.crictl_command());
         match (&self.place, self.runtime) {
             // Debian's containerd has a unit.

@@ -4,7 +4,7 @@
 use harness::{readme, until_at_most};
 
 use crate::Work;
-use crate::images::{C_PAUSE, Images, OLD, PAUSE, archive};
+use crate::images::{Images, OLD, PAUSE, archive};
 use crate::kubelet::{self, StaticPod, manifest};
 use crate::node::{LIMIT, Node, Runtime};
 use crate::pod::is_ours;
@@ -64,7 +64,12 @@ fn old_node(runtime: Runtime, work: &Work, images: &Images) -> Node {
         node.put("/run/recipe/systemctl", include_str!("config/systemctl"));
         node.sh("chmod 755 /run/recipe/systemctl");
     } else {
-        node.sh(&format!("{} images tag {C_PAUSE} {OLD}", node.ctr));
+        let (ctr, old) = (&node.ctr, "localhost/e2e:old");
+        node.sh(&format!(
+            "{ctr} images tag {old} {OLD}; {ctr} images remove {old}"
+        ));
+        // The CRI plugin finds a name that ctr has given when it starts.
+        node.start();
     }
     node.put(
         "/etc/crictl.yaml",
