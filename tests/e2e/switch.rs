@@ -6,7 +6,7 @@ use harness::{readme, until_at_most};
 use crate::Work;
 use crate::images::{Images, OLD, PAUSE, archive};
 use crate::kubelet::{self, StaticPod, manifest};
-use crate::node::{LIMIT, Node, Runtime};
+use crate::node::{LIMIT, Node, Runtime, bin};
 use crate::pod::is_ours;
 use crate::report::Report;
 
@@ -23,7 +23,7 @@ const SLEEPER: &str = "localhost/e2e:sleeper";
 /// does.
 const CARRY_OUT: &str = "
 set -e -o pipefail
-PATH=/run/recipe:$PATH
+PATH=/run/recipe:@PATH@
 [ ! -e /run/recipe/variables ] || . /run/recipe/variables
 set -o allexport
 . /run/recipe/step
@@ -42,7 +42,13 @@ impl Shell<'_> {
     #[track_caller]
     fn step(&self, number: usize) -> String {
         self.node.put("/run/recipe/step", &self.steps[number - 1]);
-        self.node.put("/run/recipe/carry-out", CARRY_OUT);
+        // The machine has a containerd of its own, which is not the one that was built.
+        let path = match self.node.is_in_cell() {
+            true => "$PATH",
+            false => "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        };
+        let carry_out = CARRY_OUT.replace("@PATH@", path);
+        self.node.put("/run/recipe/carry-out", &carry_out);
         self.node.sh("bash /run/recipe/carry-out")
     }
 
@@ -57,19 +63,28 @@ impl Shell<'_> {
 /// has no registry: it is an air-gapped node.
 fn old_node(runtime: Runtime, work: &Work, images: &Images) -> Node {
     let node = Node::new(runtime, OLD, work, images);
+    let (ctr, imported) = (&node.ctr, "localhost/e2e:old");
     if node.is_in_cell() {
         node.cell().registry();
         images.serve_pause(&node);
-        node.crictl(&format!("pull {OLD}"));
         node.put("/run/recipe/systemctl", include_str!("config/systemctl"));
         node.sh("chmod 755 /run/recipe/systemctl");
     } else {
-        let (ctr, old) = (&node.ctr, "localhost/e2e:old");
+        let crictl = bin().join("crictl");
         node.sh(&format!(
-            "{ctr} images tag {old} {OLD}; {ctr} images remove {old}"
+            "{ctr} images tag {imported} {OLD}
+             mkdir -p /run/recipe && ln -sf {} /run/recipe/",
+            crictl.display()
         ));
+    }
+    // Under two names, the runtime would show either.
+    if !node.crio {
+        node.sh(&format!("{ctr} images remove --sync {imported}"));
+    }
+    match node.is_in_cell() {
+        true => drop(node.crictl(&format!("pull {OLD}"))),
         // The CRI plugin finds a name that ctr has given when it starts.
-        node.start();
+        false => node.start(),
     }
     node.put(
         "/etc/crictl.yaml",
