@@ -273,6 +273,11 @@ fn forms(node: &Node) -> Vec<(&'static str, String)> {
             (3, table, "sandbox", below)
         }
     };
+    // The machine has a containerd of its own beside the one that was built.
+    let containerd = match node.is_in_cell() {
+        true => "containerd",
+        false => "/usr/bin/containerd",
+    };
     let head = format!("version = {version}\n");
     let with = |line: &str| format!("{head}[{table}]\n{line}\n[debug]\nlevel = 'info'\n");
     let old = format!("  {key} = '{OLD}'");
@@ -289,7 +294,7 @@ fn forms(node: &Node) -> Vec<(&'static str, String)> {
         ("only a table below it", format!("{head}[{below}]\n")),
         (
             "what containerd itself prints",
-            node.sh("containerd config default"),
+            node.sh(&format!("{containerd} config default")),
         ),
     ]
 }
