@@ -1,11 +1,10 @@
 //! README's commands on other releases of Debian. Each runs in a fresh root filesystem made
 //! by mmdebstrap, with the rustup of this machine.
 
-use std::fs;
 use std::path::Path;
 
 use harness::debian::Debian;
-use harness::programs::{HOST, platform, root};
+use harness::programs::{HOST, root};
 use harness::run;
 
 /// The digests of the manifests in an archive. They cover the configs and layers as well.
@@ -31,9 +30,7 @@ limited! {
     fn debian_13_runs_a_pod_and_packs_the_same_image() {
         let debian = Debian::new("trixie", &[]);
         runs_a_pod(&debian);
-        let tools = root().join("target").join(platform(&HOST).target).join("debug/pause-tools");
-        fs::create_dir(debian.join("tools")).expect("a folder");
-        fs::copy(tools, debian.join("tools/pause-tools")).expect("what scripts/image built");
+        debian.take_tools(&["pause-tools"]);
         debian.run(&format!("PAUSE_TOOLS=/tools scripts/image --only {}", *HOST));
         let there = manifests(&debian.join("project/dist/pause.oci.tar"));
         let [manifest] = &there[..] else {

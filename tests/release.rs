@@ -132,11 +132,7 @@ limited! {
     fn is_signed_and_pushed() {
         let packages = ["git", "skopeo", "podman", "docker-registry", "iproute2", "curl", "openssl", "gcc", "libc6-dev", "ca-certificates"];
         let debian = Debian::new("trixie", &packages);
-        fs::create_dir(debian.join("tools")).expect("a folder");
-        for tool in ["pause-tools", "pause-sign"] {
-            let built = root().join("target").join(platform(&HOST).target).join("debug").join(tool);
-            fs::copy(built, debian.join("tools").join(tool)).expect("scripts/test builds it");
-        }
+        debian.take_tools(&["pause-tools", "pause-sign"]);
         debian.run("git init --quiet && git add --all && git -c user.name=t -c user.email=t@t.example commit --quiet -m t");
         fs::write(debian.join("verify"), readme::block("Verify a release", "sh")).expect("a file");
         let ours = |text: String| text.replace("registry.example", "127.0.0.1:5000");

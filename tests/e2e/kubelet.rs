@@ -113,6 +113,11 @@ pub fn own_settings(node: &Node) {
         done");
 }
 
+/// The name and version of the kubelet.
+pub fn version(node: &Node) -> String {
+    node.sh("kubelet --version | sed 's/Kubernetes v/kubelet /'")
+}
+
 /// Starts a kubelet on a node.
 pub fn start(node: &Node) {
     if node.is_in_cell() {
@@ -160,8 +165,7 @@ pub fn manifest(node: &Node, name: &str, text: &str) {
 }
 
 pub fn check(node: &Node, report: &mut Report) {
-    let version = node.sh("kubelet --version | sed 's/Kubernetes v/kubelet /'");
-    report.versions(&[version]);
+    report.versions(&[version(node)]);
     start(node);
     let pod = StaticPod { node, name: "web" };
     manifest(node, "web.yaml", WEB);

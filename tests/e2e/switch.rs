@@ -150,8 +150,7 @@ pub fn part(recipe: &str, runtime: Runtime, work: &Work, images: &Images, report
 
 fn check(runtime: Runtime, recipe: &str, work: &Work, images: &Images, report: &mut Report) {
     let node = &old_node(runtime, work, images);
-    let version = node.sh("kubelet --version | sed 's/Kubernetes v/kubelet /'");
-    report.versions(&[&node.parts[..], &[version]].concat());
+    report.versions(&[&node.parts[..], &[kubelet::version(node)]].concat());
     let (steps, new) = steps(recipe, node);
     let shell = Shell { node, steps };
     let back = shell.steps.len();

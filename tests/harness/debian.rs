@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::programs::root;
+use crate::programs::{HOST, platform, root};
 use crate::{Folder, run};
 
 /// Makes a folder the root of a new mount namespace, and runs a shell command in it.
@@ -66,6 +66,20 @@ impl Debian {
             }
         }
         Self(folder)
+    }
+
+    /// Copies programs of scripts/tools, which scripts/test has built, to `/tools` (PAUSE_TOOLS).
+    #[track_caller]
+    pub fn take_tools(&self, names: &[&str]) {
+        let built = root()
+            .join("target")
+            .join(platform(&HOST).target)
+            .join("debug");
+        fs::create_dir(self.join("tools")).expect("a folder");
+        for name in names {
+            let copy = self.join("tools").join(name);
+            fs::copy(built.join(name), copy).expect("scripts/test builds it");
+        }
     }
 
     /// The path of a file in it.

@@ -80,18 +80,23 @@ struct Blobs(Vec<(Descriptor, Vec<u8>)>);
 
 impl Blobs {
     fn add(&mut self, media_type: MediaType, content: Vec<u8>) -> Result<Descriptor> {
-        let descriptor = DescriptorBuilder::default()
-            .media_type(media_type)
-            .size(content.len() as u64)
-            .digest(Sha256Digest::from_str(&sha256(&content))?)
-            .build()?;
+        let descriptor = descriptor(media_type, &content)?;
         self.0.push((descriptor.clone(), content));
         Ok(descriptor)
     }
 }
 
+/// The descriptor of a blob.
+pub fn descriptor(media_type: MediaType, content: &[u8]) -> Result<Descriptor> {
+    Ok(DescriptorBuilder::default()
+        .media_type(media_type)
+        .size(content.len() as u64)
+        .digest(Sha256Digest::from_str(&sha256(content))?)
+        .build()?)
+}
+
 /// JSON without white space, with sorted keys.
-fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
+pub fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(serde_json::to_value(value)?.to_string().into_bytes())
 }
 

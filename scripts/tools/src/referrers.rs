@@ -4,31 +4,27 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use oci_spec::image::{
-    Descriptor, DescriptorBuilder, ImageIndex, ImageIndexBuilder, ImageManifestBuilder, MediaType,
-    Sha256Digest,
-};
-use serde::Serialize;
+use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, ImageManifestBuilder, MediaType};
 use serde_json::json;
 
-use crate::project::{self, sha256};
+use crate::image::{descriptor, json_bytes};
+use crate::project;
+use crate::release::read;
 
 /// An OCI layout in a folder.
 struct Layout(PathBuf);
 
 impl Layout {
     fn add(&self, media_type: MediaType, content: &[u8]) -> Result<Descriptor> {
-        let digest = sha256(content);
-        let path = self.0.join("blobs/sha256").join(&digest);
+        let descriptor = descriptor(media_type, content)?;
+        let path = self
+            .0
+            .join("blobs/sha256")
+            .join(descriptor.digest().digest());
         fs::write(&path, content).with_context(|| path.display().to_string())?;
-        Ok(DescriptorBuilder::default()
-            .media_type(media_type)
-            .size(content.len() as u64)
-            .digest(Sha256Digest::from_str(&digest)?)
-            .build()?)
+        Ok(descriptor)
     }
 
     /// Adds files of `dist/` as the layers of an artifact that refers to `subject`.
@@ -36,9 +32,7 @@ impl Layout {
         let kind = MediaType::Other(kind.into());
         let mut layers = Vec::new();
         for file in files {
-            let path = project::dist(file);
-            let content = fs::read(&path).with_context(|| path.display().to_string())?;
-            let mut layer = self.add(kind.clone(), &content)?;
+            let mut layer = self.add(kind.clone(), &read(file)?)?;
             let title = ("org.opencontainers.image.title".into(), file.to_string());
             layer.set_annotations(Some([title].into()));
             layers.push(layer);
@@ -51,14 +45,10 @@ impl Layout {
             .layers(layers)
             .subject(subject.clone())
             .build()?;
-        let mut manifest = self.add(MediaType::ImageManifest, &bytes(&manifest)?)?;
+        let mut manifest = self.add(MediaType::ImageManifest, &json_bytes(&manifest)?)?;
         manifest.set_artifact_type(Some(kind));
         Ok(manifest)
     }
-}
-
-fn bytes(value: &impl Serialize) -> Result<Vec<u8>> {
-    Ok(serde_json::to_vec(value)?)
 }
 
 /// The descriptor of the index in the archive that scripts/image made.
@@ -97,14 +87,14 @@ pub fn write(mut arguments: impl Iterator<Item = OsString>) -> Result<()> {
         .media_type(MediaType::ImageIndex)
         .manifests(artifacts)
         .build()?;
-    let index = layout.add(MediaType::ImageIndex, &bytes(&index)?)?;
+    let index = layout.add(MediaType::ImageIndex, &json_bytes(&index)?)?;
     let top = ImageIndexBuilder::default()
         .schema_version(2u32)
         .manifests([index])
         .build()?;
-    fs::write(layout.0.join("index.json"), bytes(&top)?)?;
+    fs::write(layout.0.join("index.json"), json_bytes(&top)?)?;
     let version = json!({"imageLayoutVersion": "1.0.0"});
-    fs::write(layout.0.join("oci-layout"), bytes(&version)?)?;
+    fs::write(layout.0.join("oci-layout"), json_bytes(&version)?)?;
     println!("{}", subject.digest().to_string().replace(':', "-"));
     Ok(())
 }

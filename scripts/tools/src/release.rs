@@ -68,7 +68,8 @@ fn debug_file(platform: &Platform) -> String {
     format!("{}.debug", platform.file())
 }
 
-fn read(file: &str) -> Result<Vec<u8>> {
+/// The content of a file of `dist/`.
+pub fn read(file: &str) -> Result<Vec<u8>> {
     let path = project::dist(file);
     std::fs::read(&path).with_context(|| path.display().to_string())
 }
