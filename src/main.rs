@@ -53,8 +53,8 @@ extern "C" fn main(stack: *const usize) -> ! {
     // SAFETY: the kernel puts argc there, and argv behind it.
     let (argc, argv) = unsafe { (*stack, stack.add(1).cast::<&[u8; 3]>()) };
     // It is argc that ends the loop, not the null pointer behind argv: with argc 0, which
-    // kernels allowed until 2022 (Linux 5.18), the environment begins where argv[1] would
-    // be. To count down saves 8 bytes (4 on aarch64).
+    // Linux allowed before 5.18 and gVisor allows, the environment begins where argv[1]
+    // would be. To count down saves 8 bytes (4 on aarch64).
     for i in (1..argc).rev() {
         // SAFETY: `i` is below argc. Three bytes can be read even of an empty argument:
         // behind the last string the kernel puts the path of the program (AT_EXECFN) and

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 
@@ -112,6 +112,13 @@ impl Bundle {
             folder,
             running: RefCell::new(None),
         }
+    }
+
+    /// Adds a program to the root of the containers, under its name.
+    pub fn add(&self, program: &Path) {
+        let name = program.file_name().expect("a name");
+        let tree = self.folder.with_file_name("bundle");
+        fs::copy(program, tree.join(name)).expect("the program");
     }
 
     /// Runs a command of the runtime for this container: the name of the command, and what

@@ -6,6 +6,7 @@ use crate::bundle::{Bundle, Runtime};
 use crate::node::{bin, surroundings};
 use crate::report::Report;
 use harness::cgroup::is_unified;
+use harness::programs::program;
 use harness::{VERSION, until};
 
 const TERMINATED: &str = "Shutting down, got signal: Terminated";
@@ -60,11 +61,16 @@ pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
         bundle.sleeps();
         bundle
     };
+    // `youki run` may wait for ever for a container that ends before it begins to wait, and
+    // has no state that says that it waits.
+    let delay = match runtime.name {
+        "youki" => "sleep 5; ",
+        _ => "",
+    };
     report.check("-v prints the version", || {
-        // `youki run` may wait for ever for a container that ends before it begins to wait.
-        let said = match runtime.name {
-            "youki" => started(&["sh", "-c", "sleep 1; exec /pause -v"]).end(),
-            _ => started(&["/pause", "-v"]).end(),
+        let said = match delay {
+            "" => started(&["/pause", "-v"]).end(),
+            _ => started(&["sh", "-c", &format!("{delay}exec /pause -v")]).end(),
         };
         assert_eq!(said, (Some(0), format!("pause {VERSION}")));
         said.1
@@ -133,7 +139,7 @@ pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
                 "--block-signal=TERM",
                 "sh",
                 "-c",
-                "kill -TERM $$; exec /pause",
+                &format!("{delay}kill -TERM $$; exec /pause"),
             ]);
             assert_eq!(bundle.end(), (Some(0), TERMINATED.into()));
             String::new()
@@ -162,6 +168,21 @@ pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
                 assert_eq!(bundle.end().0, Some(128 + libc::SIGHUP));
             }
             "SIGHUP ends pause and busybox's sleep with 129".into()
+        },
+    );
+    report.check(
+        "gVisor: a program may start with argc 0, and pause takes no variable for an argument",
+        || {
+            let bundle = Bundle::new(work, runtime, &["/exec0"]);
+            bundle.add(&program("exec0"));
+            bundle.start("run", &[]);
+            bundle.sleeps();
+            // Linux has given an empty first argument since 5.18, which is one byte here.
+            assert_eq!(bundle.exec("wc -c </proc/1/cmdline"), "0");
+            assert_eq!(bundle.exec("tr '\\0' ' ' </proc/1/environ"), "-v");
+            bundle.kill("TERM");
+            assert_eq!(bundle.end(), (Some(0), TERMINATED.into()));
+            "0 bytes of arguments, and a variable -v in the environment".into()
         },
     );
     report.check(
