@@ -124,14 +124,15 @@ pub fn mounts() -> Vec<PathBuf> {
 /// The fields of a line of /proc/mounts: source, mount point, type, options.
 type Mount = Vec<String>;
 
-/// The lines of /proc/mounts for control groups.
+/// The lines of /proc/mounts for the control groups of this machine. A chroot elsewhere may have
+/// them mounted a second time.
 fn hierarchies() -> Vec<Mount> {
     let mounts = fs::read_to_string("/proc/mounts").expect("/proc/mounts");
     let fields = mounts
         .lines()
         .map(|line| line.split(' ').map(String::from).collect::<Mount>());
     fields
-        .filter(|fields| fields[2].starts_with("cgroup"))
+        .filter(|fields| fields[1].starts_with("/sys/fs/cgroup") && fields[2].starts_with("cgroup"))
         .collect()
 }
 
