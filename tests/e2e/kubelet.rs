@@ -29,8 +29,8 @@ impl StaticPod<'_> {
             return None;
         };
         let id = one["id"].as_str()?.to_string();
-        let info = self.node.inspect(&format!("inspectp {id}"));
-        Some((id, info["info"]["pid"].as_i64()? as i32))
+        let pid = self.node.find_pause(&id)?;
+        Some((id, pid))
     }
 
     /// The sandbox and the state of its pause, for a comparison before and after.

@@ -426,17 +426,22 @@ impl Node {
         serde_json::from_str(&self.crictl(line)).expect("JSON")
     }
 
-    /// The PID of the pause of a sandbox, if that is there.
+    /// The PID of the pause of a sandbox, if that runs.
     pub fn find_pause(&self, sandbox: &str) -> Option<i32> {
         let output = self.crictl_output(&format!("inspectp {sandbox}"));
         let info: Value = serde_json::from_slice(&output.stdout).ok()?;
-        Some(info["info"]["pid"].as_i64()? as i32)
+        let pid = info["info"]["pid"].as_i64()? as i32;
+        // CRI-O may report the process while it is still that of runc, about to start pause.
+        let name = fs::read_to_string(self.proc(pid, "comm")).ok()?;
+        (name != "runc:[2:INIT]\n").then_some(pid)
     }
 
     /// The PID of the pause of a sandbox.
     #[track_caller]
     pub fn pause_of(&self, sandbox: &str) -> i32 {
-        self.find_pause(sandbox).expect("the PID of pause")
+        until_at_most(*LIMIT, "the sandbox has a pause that runs", || {
+            self.find_pause(sandbox)
+        })
     }
 
     /// Writes a file that crictl will read.

@@ -74,11 +74,6 @@ pub fn pause(node: &Node, pid: i32) -> Pause {
 /// Asserts that a process runs the file in `dist/`.
 #[track_caller]
 pub fn is_ours(node: &Node, pid: i32) {
-    // CRI-O may report the process while it is still that of runc, which is about to start pause.
-    until("runc:[2:INIT] becomes pause", || {
-        let name = fs::read_to_string(node.proc(pid, "comm")).expect("its name");
-        (!name.contains(":INIT]")).then_some(())
-    });
     let file = fs::read(node.proc(pid, "exe")).expect("its file");
     let ours = fs::read(dist(&HOST)).expect("pause");
     assert!(
