@@ -10,7 +10,7 @@ use goblin::elf::header::ET_DYN;
 use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_GNU_STACK, PT_LOAD};
 
 use harness::Folder;
-use harness::programs::{Platform, dist, for_each, platforms, qemu_user};
+use harness::programs::{Platform, dist, for_each, platforms, processor, qemu_user};
 
 /// Checks a file: one segment, aligned so that a kernel with any size of pages can load it, and a
 /// stack that is not executable.
@@ -90,8 +90,10 @@ limited! {
     #[ignore = "needs scripts/test"]
     fn the_oldest_processors_run_it() {
         for_each(&platforms(), |platform| {
-            let mut emulator = Command::new(qemu_user(platform));
-            emulator.args(["-cpu", platform.processor]).arg(dist(platform.architecture)).arg("-v");
+            let qemu = qemu_user(platform);
+            let cpu = processor(qemu.to_str().expect("UTF-8"), platform.processor);
+            let mut emulator = Command::new(qemu);
+            emulator.args(["-cpu", &cpu]).arg(dist(platform.architecture)).arg("-v");
             let output = emulator.output().expect("qemu-user");
             assert!(output.status.success() && output.stdout.starts_with(b"pause "), "{output:?}");
         });

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::programs::{Platform, dist, program_for, root};
+use crate::programs::{Platform, dist, processor, program_for, root};
 use crate::{Folder, VERSION};
 
 /// A virtual machine. `scripts/machines` unpacks its kernel.
@@ -116,7 +116,8 @@ impl Machine {
         // The limit is long, as machines are emulated, perhaps on a busy host.
         let output = Command::new("timeout")
             .args(["--kill-after=5", "800", &emulator])
-            .args(["-machine", machine, "-cpu", self.processor, "-m", "1024"])
+            .args(["-machine", machine, "-m", "1024"])
+            .args(["-cpu", &processor(&emulator, self.processor)])
             .args(["-no-reboot", "-nographic", "-vga", "none", "-kernel"])
             .arg(machines.join(&self.name).join("vmlinuz"))
             .arg("-initrd")

@@ -127,6 +127,22 @@ pub fn qemu_user(platform: &Platform) -> PathBuf {
     found.unwrap_or_else(|| panic!("qemu-{machine}-static is missing: run scripts/setup"))
 }
 
+/// What `-cpu` of an emulator wants for a processor of `scripts/platforms`. With `neon=off` QEMU
+/// demands `vfp-d32=off` too since 8.1, and before it does not know that.
+pub fn processor(emulator: &str, processor: &str) -> String {
+    let said = crate::run(emulator, &["--version"]);
+    let version = said
+        .split("version ")
+        .nth(1)
+        .expect("QEMU says its version");
+    let numbers = version.split('.').take(2).map(|number| number.parse());
+    let version: Vec<u32> = numbers.collect::<Result<_, _>>().expect("two numbers");
+    match version >= vec![8, 1] {
+        true => processor.replace("neon=off", "neon=off,vfp-d32=off"),
+        false => processor.into(),
+    }
+}
+
 /// The path of one of `tests/programs` for this machine, built and linked as pause is.
 pub fn program(name: &str) -> PathBuf {
     program_for(&HOST, name)
