@@ -267,7 +267,6 @@ impl Report {
 
     /// Writes the results of each part of this run to the page of the project.
     pub fn publish(&self) {
-        let pause = run("sha256sum", &[dist(&HOST).to_str().expect("UTF-8")]);
         let when = run("date", &["+%-d %B %Y"]);
         let git = [
             "-C",
@@ -283,12 +282,16 @@ impl Report {
             let parts: Vec<_> = self.parts.iter().filter(|part| part.of == *name).collect();
             let checks: usize = parts.iter().map(|part| part.lines.len()).sum();
             let passed: usize = parts.iter().map(|part| part.passed()).sum();
+            // A machine of another architecture has the file of that.
+            let architecture = name.strip_prefix("machine-").unwrap_or(&HOST);
+            let file = dist(architecture);
+            let pause = run("sha256sum", &[file.to_str().expect("UTF-8")]);
             let mut text = format!(
                 "{passed} passed, {} failed, on {} at commit {}; SHA-256 of `/pause` for {}: `{}`.\n",
                 checks - passed,
                 when.trim(),
                 commit.trim(),
-                *HOST,
+                architecture,
                 &pause[..64],
             );
             for part in parts {
