@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use harness::checkout::Checkout;
 use harness::programs::{self, dist, root};
-use harness::{Folder, VERSION, refused, run};
+use harness::{Folder, VERSION, refused, run, sha256};
 
 /// An archive that was unpacked.
 struct Archive(Folder);
@@ -41,10 +41,7 @@ impl Archive {
     fn blob(&self, of: &Descriptor) -> PathBuf {
         let path = self.0.join("blobs/sha256").join(of.digest().digest());
         assert_eq!(fs::metadata(&path).expect("a blob").len(), of.size());
-        assert_eq!(
-            run("sha256sum", &[text(&path)])[..64],
-            *of.digest().digest()
-        );
+        assert_eq!(sha256(&path), of.digest().digest());
         path
     }
 
@@ -275,5 +272,5 @@ limited! {
 }
 
 fn run_sha256(file: &Path) -> String {
-    format!("sha256:{}", &run("sha256sum", &[text(file)])[..64])
+    format!("sha256:{}", sha256(file))
 }

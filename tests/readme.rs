@@ -3,7 +3,7 @@
 use std::fs;
 
 use harness::programs::{dist, root};
-use harness::{page, readme, run};
+use harness::{page, readme, sha256};
 
 /// What `scripts/e2e --page` writes.
 const RESULTS: &str = "tests/e2e/README.md";
@@ -40,7 +40,7 @@ limited! {
     fn the_results_are_of_this_program() {
         let script = fs::read_to_string(root().join("scripts/e2e")).expect("scripts/e2e");
         let parts = script.lines().find_map(|line| line.strip_prefix("default=(")?.strip_suffix(')'));
-        let sum = &run("sha256sum", &[dist("amd64").to_str().expect("UTF-8")])[..64];
+        let sum = &sha256(&dist("amd64"));
         for name in parts.expect("the default parts").split(' ') {
             let part = page::part(RESULTS, &format!("results of {name}"));
             assert!(part.contains(sum) && part.contains(" passed, 0 failed, "), "scripts/e2e --page {name} writes it");

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::guest;
 use harness::programs::{HOST, dist, platforms, root};
-use harness::run;
+use harness::{run, sha256};
 
 struct Line {
     what: String,
@@ -249,9 +249,8 @@ impl Report {
             std::thread::available_parallelism().map_or(1, usize::from),
         );
         for platform in platforms() {
-            let file = dist(platform.architecture);
-            let sum = run("sha256sum", &[file.to_str().expect("UTF-8")]);
-            writeln!(page, "| {platform} | `{}` |", &sum[..64]).expect("memory");
+            let sum = sha256(&dist(platform.architecture));
+            writeln!(page, "| {platform} | `{sum}` |").expect("memory");
         }
         for part in &self.parts {
             write!(page, "\n## {}\n\n{}", part.title, part.markdown()).expect("memory");
@@ -284,15 +283,13 @@ impl Report {
             let passed: usize = parts.iter().map(|part| part.passed()).sum();
             // A machine of another architecture has the file of that.
             let architecture = name.strip_prefix("machine-").unwrap_or(&HOST);
-            let file = dist(architecture);
-            let pause = run("sha256sum", &[file.to_str().expect("UTF-8")]);
             let mut text = format!(
                 "{passed} passed, {} failed, on {} at commit {}; SHA-256 of `/pause` for {}: `{}`.\n",
                 checks - passed,
                 when.trim(),
                 commit.trim(),
                 architecture,
-                &pause[..64],
+                sha256(&dist(architecture)),
             );
             for part in parts {
                 text += &format!("\n### {}\n\n{}", part.title, part.markdown());

@@ -124,3 +124,9 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     );
     String::from_utf8(output.stdout).expect("UTF-8")
 }
+
+/// The SHA-256 of a file, in hexadecimal.
+#[track_caller]
+pub fn sha256(file: &Path) -> String {
+    run("sha256sum", &[file.to_str().expect("UTF-8")])[..64].into()
+}
