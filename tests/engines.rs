@@ -14,8 +14,8 @@ use harness::programs::{
 };
 use harness::{Folder, readme, run, until};
 
-const NAME: &str = concat!("localhost/pause:", env!("CARGO_PKG_VERSION"));
-const VERSION: &str = concat!("pause ", env!("CARGO_PKG_VERSION"));
+const NAME: &str = concat!("localhost/pause:", env!("PAUSE_VERSION"));
+const VERSION: &str = concat!("pause ", env!("PAUSE_VERSION"));
 const LINE: &str = "Shutting down, got signal: Terminated";
 
 fn archive() -> String {

@@ -11,7 +11,7 @@ use harness::programs::root;
 use harness::run;
 
 /// Our image, under the name that README gives it.
-pub const PAUSE: &str = concat!("localhost/pause:", env!("CARGO_PKG_VERSION"));
+pub const PAUSE: &str = concat!("localhost/pause:", env!("PAUSE_VERSION"));
 /// The image of `tests/bench/pause.c`, which handles SIGCHLD as upstream's pause does.
 pub const C_PAUSE: &str = "localhost/e2e:pause-c";
 
@@ -264,7 +264,7 @@ impl Images {
         let (_, old) = OLD.split_once('/').expect("a host");
         push(node, &format!("oci:{}:old", self.layout.display()), old);
         let ours = format!("--all --preserve-digests oci-archive:{}", archive());
-        push(node, &ours, concat!("pause:", env!("CARGO_PKG_VERSION")));
+        push(node, &ours, concat!("pause:", env!("PAUSE_VERSION")));
     }
 
     /// The images that kubeadm names, with the host of their registry.

@@ -241,7 +241,7 @@ pub fn check(node: &Node, report: &mut Report) {
             reaches(node, "upgrade", "Succeeded");
             let id = node.crictl("ps --all --quiet --name ^pause$");
             let said = node.crictl(&format!("logs {id}"));
-            assert_eq!(said, concat!("pause ", env!("CARGO_PKG_VERSION")));
+            assert_eq!(said, concat!("pause ", env!("PAUSE_VERSION")));
             format!("Succeeded; {said}")
         },
     );

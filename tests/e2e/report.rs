@@ -236,7 +236,7 @@ impl Report {
         if guest::here() {
             return self.write_json(file);
         }
-        let version = env!("CARGO_PKG_VERSION");
+        let version = env!("PAUSE_VERSION");
         let machine = run("uname", &["-srm"]);
         let mut page = format!(
             "# pause {version} on a Kubernetes node\n\n\

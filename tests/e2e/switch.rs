@@ -11,7 +11,7 @@ use crate::pod::is_ours;
 use crate::report::Report;
 
 /// The name that the recipes give our image. The registry of the cell is the mirror of every host.
-const NEW: &str = concat!("registry.example/pause:", env!("CARGO_PKG_VERSION"));
+const NEW: &str = concat!("registry.example/pause:", env!("PAUSE_VERSION"));
 
 /// An image that no container uses and nobody pins, as a control.
 const UNPINNED: &str = "localhost/e2e:app-2";

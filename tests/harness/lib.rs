@@ -21,8 +21,8 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-/// The version of pause, which all packages of the workspace have.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The version of pause.
+pub const VERSION: &str = env!("PAUSE_VERSION");
 
 /// The time limit for a state that normally comes within milliseconds: a minute, as machines
 /// may be busy, or PAUSE_LIMIT in seconds. `scripts/mutants` sets it, as mutants run into it.

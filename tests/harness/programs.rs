@@ -93,6 +93,7 @@ pub fn host() -> PathBuf {
             .args(["--package", "pause", "--target-dir"])
             .arg(&target)
             .current_dir(root())
+            .env_remove("RUSTFLAGS") // or pause's own would have no effect
             .status();
         assert!(built.expect("cargo").success(), "cargo build --release");
         target.join("release/pause")

@@ -13,7 +13,7 @@ use toml_edit::DocumentMut;
 use crate::project::{root, script};
 
 /// The files of the project that a build reads.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     ".cargo",
     "Cargo.lock",
     "Cargo.toml",
@@ -22,6 +22,7 @@ const FILES: [&str; 8] = [
     "rust-toolchain.toml",
     "scripts",
     "src",
+    "tests/programs", // a member of the workspace
 ];
 
 /// A temporary folder, removed when it goes out of scope.
@@ -144,23 +145,15 @@ fn compiler(name: &str) -> Result<String> {
 /// Copies the files that a build reads, sets the version of rustix, and keeps what was built
 /// for the row before.
 fn prepare(copy: &Path, rustix: Option<&str>) -> Result<()> {
-    for file in FILES.into_iter().chain(["tests"]) {
+    for file in FILES {
         let _ = fs::remove_dir_all(copy.join(file)).or_else(|_| fs::remove_file(copy.join(file)));
     }
-    fs::create_dir_all(copy.join("tests"))?;
-    let files = FILES.map(|file| root().join(file));
-    run(Command::new("cp").arg("-r").args(files).arg(copy))?;
-    let manifests = ["Cargo.toml", "programs"].map(|file| root().join("tests").join(file));
+    fs::create_dir_all(copy)?;
     run(Command::new("cp")
-        .arg("-r")
-        .args(manifests)
-        .arg(copy.join("tests")))?;
-    // cargo needs the files that the manifests of the tests name; empty files are enough.
-    for file in ["harness/lib.rs", "tests.rs", "e2e/main.rs", "bench/main.rs"] {
-        let file = copy.join("tests").join(file);
-        fs::create_dir_all(file.parent().context("a folder")?)?;
-        fs::write(file, "")?;
-    }
+        .args(["-r", "--parents"])
+        .args(FILES)
+        .arg(copy)
+        .current_dir(root()))?;
     match rustix {
         Some(version) => use_rustix(copy, version),
         None => Ok(()),
@@ -201,12 +194,6 @@ fn use_rustix(copy: &Path, version: &str) -> Result<()> {
         format!("={version}")
     };
     document["dependencies"]["rustix"]["version"] = toml_edit::value(wanted);
-    // Without the tools and the tests cargo asks the registry for pause's few crates only.
-    document["workspace"]["members"] = toml_edit::value(toml_edit::Array::new());
-    document["workspace"]
-        .as_table_mut()
-        .context("a table")?
-        .remove("default-members");
     fs::write(&manifest, document.to_string())?;
     let cargo = |words: &[&str]| run(Command::new("cargo").args(words).current_dir(copy));
     cargo(&["update", "--quiet", "--package", "rustix"])
