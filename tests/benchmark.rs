@@ -149,7 +149,7 @@ limited! {
         assert!(readme.contains(&format!("| {} bytes |", thousands(number("image", "amd64")))), "the first table of README");
         for (row, key) in [
             ("minor faults", "minor faults"),
-            ("system calls to the first pause", "system calls to the first pause"),
+            ("system calls to the first sleep", "system calls to the first sleep"),
             ("20,000 orphans: wake-ups", "wake-ups by 20,000 orphans"),
             ("20,000 orphans: zombies left", "zombies left of 20,000 orphans"),
             ("3,000 while stopped: zombies left", "zombies left of 3,000 orphans while stopped"),

@@ -19,8 +19,7 @@ everywhere! {
     fn a_signal_from_inside_ends_it(pause) {
         for signal in [SIGINT, SIGTERM] {
             let running = pause().init().start().ready();
-            // SAFETY: a system call.
-            running.inside_to_the_end(move || unsafe { libc::kill(1, signal) });
+            running.signal_from_inside(signal);
             assert_eq!(running.end().how, Ok(0));
         }
     }

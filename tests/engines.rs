@@ -10,7 +10,7 @@ use serde_json::Value;
 use harness::cell::{Cell, left_behind};
 use harness::programs::{
     HOST, Platform, debian_platforms, dist, emulated_platforms, for_each, platform, platforms,
-    qemu_user, root, size,
+    program, qemu_user, root, size,
 };
 use harness::{Folder, readme, run, until};
 
@@ -83,6 +83,28 @@ limited! {
         cell.run(&format!("mkdir -p /etc/containers/containers.conf.d && printf %s '{}' >/etc/containers/containers.conf.d/99-pause.conf", readme::block("podman", "toml")));
         cell.run("podman pod create --infra-name configured");
         assert_eq!(cell.run("podman inspect --format '{{.ImageName}}' configured"), NAME);
+    }
+
+    /// With podman's own seccomp profile. Neither it nor the user keeps a member from making pause
+    /// its tracer.
+    #[ignore = "needs scripts/test"]
+    fn reaps_orphans_of_a_member_of_podman_that_it_traces() {
+        let cell = Cell::start();
+        cell.run(&format!("podman load --quiet --input {}", archive()));
+        let folder = program("orphans").parent().expect("a folder").display().to_string();
+        cell.run(&format!("tar --create --directory {folder} orphans | podman import --quiet - localhost/member"));
+        cell.run(&format!("podman pod create --name pod --infra-name infra --infra-image {NAME} --share pid"));
+        cell.run("podman pod start pod");
+        let pid = cell.run("podman inspect --format '{{.State.Pid}}' infra");
+        let sleeps = || cell.run(&format!("sed -n 's/^voluntary_ctxt_switches:\t//p' /proc/{pid}/status")).parse::<u64>().expect("a number");
+        let before = sleeps();
+        // 1,000 orphans, of which pause traces 100.
+        cell.run("podman run --rm --pod pod --user 1000 localhost/member /orphans traced");
+        until("pause has no child", || cell.run(&format!("cat /proc/{pid}/task/{pid}/children")).is_empty().then_some(()));
+        let woken = sleeps() - before;
+        assert!((1..=100).contains(&woken), "woken {woken} times");
+        cell.run("podman pod stop pod");
+        assert_eq!(cell.run("podman inspect --format '{{.State.ExitCode}}' infra"), "0");
     }
 
     /// With Docker's own image store, which reads no OCI layout.

@@ -25,7 +25,7 @@ limited! {
     fn is_the_init_of_a_machine_with_the_newest_linux() {
         for_each(&booted(), |platform| {
             let kernel = Machine::with_kernel(platform, "newest").check();
-            assert!(kernel.ends_with("argc 0 becomes 1"), "{kernel}");
+            assert!(kernel.contains("argc 0 becomes 1"), "{kernel}");
         });
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::signals::freeze;
 use harness::cgroup::Cgroup;
-use harness::launch::{Launch, endless_input, leave_zombie};
-use harness::measure::{in_child, in_orphan, orphans};
+use harness::launch::{Launch, leave_zombie};
+use harness::measure::{in_orphan, orphans, orphans_that};
 use harness::programs::pause;
+use harness::running::Running;
 
 everywhere! {
     fn reaps_one_orphan(pause) {
@@ -16,10 +17,8 @@ everywhere! {
     /// All orphans exist before the first of them ends.
     fn reaps_200_orphans_at_once(pause) {
         let running = pause().init().start().ready();
-        running.inside(|| {
-            (0..200).for_each(|_| in_child(|| in_orphan(sleep)));
-            0
-        });
+        // SAFETY: system calls only.
+        unsafe { orphans_that(&running, 200, sleep) };
         let orphans = running.child_pids();
         assert_eq!(orphans.len(), 200);
         for pid in orphans {
@@ -31,30 +30,23 @@ everywhere! {
 
     fn reaps_a_child_that_a_signal_killed(pause) {
         let running = pause().init().start().ready();
-        running.inside(|| {
-            in_child(|| in_orphan(kill_self));
-            0
-        });
+        // SAFETY: system calls only.
+        unsafe { orphans_that(&running, 1, kill_self) };
         running.childless();
     }
 
     /// The child of an orphan becomes an orphan when its parent ends.
     fn reaps_grandchildren(pause) {
         let running = pause().init().start().ready();
-        running.inside(|| {
-            in_child(|| in_orphan(|| in_orphan(|| in_orphan(|| ()))));
-            0
-        });
+        // SAFETY: system calls only.
+        unsafe { orphans_that(&running, 1, || in_orphan(|| in_orphan(|| ()))) };
         running.childless();
     }
 
     /// The children are zombies of another parent when that parent ends.
     fn reaps_orphans_that_arrive_dead(pause) {
         let running = pause().init().start().ready();
-        running.inside(|| {
-            in_child(|| (0..200).for_each(|_| zombie()));
-            0
-        });
+        zombies(&running, 200);
         running.childless();
     }
 
@@ -63,10 +55,7 @@ everywhere! {
         running.signal(libc::SIGSTOP);
         running.stopped();
         orphans(&running, 100);
-        running.inside(|| {
-            in_child(|| (0..100).for_each(|_| zombie()));
-            0
-        });
+        zombies(&running, 100);
         running.childless();
         assert_eq!(running.status().state.chars().next(), Some('T'));
     }
@@ -88,7 +77,7 @@ limited! {
         let launch = Launch::new(shell);
         // A shell replaces itself by its last command, so one more command keeps it alive.
         let script = "trap : CHLD; while :; do read x; done; :";
-        let running = launch.argv(&["sh", "-c", script]).before(endless_input).init().start();
+        let running = launch.argv(&["sh", "-c", script]).endless_input().init().start();
         running.await_call(&[libc::SYS_read]);
         running.signal(libc::SIGSTOP);
         running.stopped();
@@ -113,14 +102,7 @@ limited! {
     fn leaves_no_zombie_with_the_least_cpu_there_is() {
         let group = Cgroup::new("cpu"); // removed after what is in it
         let running = pause().init().start().ready();
-        // 1 ms of CPU time in each second, in microseconds: the smallest quota that the kernel takes.
-        match group.unified {
-            true => group.set("cpu.max", "1000 1000000"),
-            false => {
-                group.set("cpu.cfs_period_us", "1000000");
-                group.set("cpu.cfs_quota_us", "1000");
-            }
-        }
+        group.limit_cpu();
         group.add(running.pid());
         let before = running.settle();
         orphans(&running, 1000);
@@ -129,16 +111,20 @@ limited! {
     }
 }
 
-// The functions below run in forks of the test inside of the namespace, so they make system
-// calls only.
-
-/// Makes a child that ends and stays a zombie.
-fn zombie() {
-    if leave_zombie().is_err() {
-        // SAFETY: system calls only. The test sees the exit status.
-        unsafe { libc::_exit(1) }
+/// Makes zombies of another parent, which then ends: they are dead when PID 1 becomes their parent.
+#[track_caller]
+fn zombies(running: &Running, count: usize) {
+    // SAFETY: system calls only.
+    unsafe {
+        running.inside(|| {
+            let made = (0..count).try_for_each(|_| leave_zombie(libc::SIGCHLD));
+            made.is_err() as i32
+        });
     }
 }
+
+// The functions below run in forks of the test inside of the namespace, so they make system
+// calls only.
 
 fn kill_self() {
     // SAFETY: a system call.

@@ -1,14 +1,19 @@
 //! Rows 10 and 11, and every other system call that a seccomp filter can refuse.
 
-use libc::{EINVAL, SIGCHLD, SIGINT, SIGTERM};
+use libc::{EINTR, EINVAL, ENOSYS, EPERM, SIGCHLD, SIGINT, SIGTERM};
 use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 use harness::launch::{DEAF, Deaf, Launch, checked};
-use harness::programs::{SYS_SLEEP, pause};
+use harness::programs::{SYS_PAUSE, pause};
 
 /// A launch of pause as PID 1 with one system call refused.
 fn without(call: i64) -> Launch {
     pause().init().without(call)
+}
+
+/// A launch of pause as PID 1 that may sleep in no way.
+fn sleepless() -> Launch {
+    without(libc::SYS_rt_sigtimedwait).without(SYS_PAUSE)
 }
 
 /// Asserts that pause still pauses, and what it writes until SIGTERM ends it.
@@ -28,7 +33,8 @@ type Blind = fn(Launch) -> Launch;
 fn blind_and_deaf() -> impl Iterator<Item = (Blind, Deaf)> {
     let refused: Blind = |launch| launch.without(libc::SYS_ppoll);
     // poll(2): EINVAL if there are more descriptors than RLIMIT_NOFILE.
-    let limited: Blind = |launch| launch.before(no_descriptors);
+    // SAFETY: a system call only.
+    let limited: Blind = |launch| unsafe { launch.before(no_descriptors) };
     let ordinary: Deaf = |launch, _| launch;
     let deaf = move || DEAF.into_iter().chain([ordinary]);
     [refused, limited]
@@ -67,13 +73,42 @@ limited! {
     }
 
     fn ends_with_42_when_it_may_not_sleep() {
-        let ended = without(SYS_SLEEP).start().end();
-        assert_eq!((ended.how, ended.stderr.as_str()), (Ok(42), ERROR));
+        for errno in [EPERM, ENOSYS] {
+            let launch = pause().init().failing(libc::SYS_rt_sigtimedwait, errno);
+            let ended = launch.failing(SYS_PAUSE, errno).start().end();
+            assert_eq!((ended.how, ended.stderr.as_str()), (Ok(42), ERROR));
+        }
+    }
+
+    /// Every other row is tested so too: see `everywhere` in tests.rs.
+    fn sleeps_in_pause_where_rt_sigtimedwait_is_refused() {
+        for errno in [EPERM, ENOSYS] {
+            let running = pause().init().failing(libc::SYS_rt_sigtimedwait, errno).start();
+            running.await_call(&[SYS_PAUSE]);
+            running.signal(SIGTERM);
+            let ended = running.end();
+            assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), TERMINATED));
+        }
+    }
+
+    fn does_not_miss_pause_where_it_is_refused() {
+        for errno in [EPERM, ENOSYS] {
+            pauses(pause().init().failing(SYS_PAUSE, errno), if cfg!(target_arch = "x86_64") { TERMINATED } else { "" });
+        }
+    }
+
+    /// Row 9: to a filter that answers so each time, no answer of pause would be right.
+    fn takes_eintr_for_again_however_often_it_comes() {
+        let running = pause().init().failing(libc::SYS_rt_sigtimedwait, EINTR).start();
+        harness::until("many rounds", || (running.cost().cpu > 50_000_000).then_some(()));
+        running.signal(SIGTERM);
+        let ended = running.end();
+        assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), TERMINATED));
     }
 
     fn ends_with_42_when_it_may_not_sleep_whatever_standard_error_is() {
         for deaf in DEAF {
-            assert_eq!(deaf(without(SYS_SLEEP), 2).start().end().how, Ok(42));
+            assert_eq!(deaf(sleepless(), 2).start().end().how, Ok(42));
         }
     }
 
@@ -95,7 +130,6 @@ limited! {
         pauses(without(libc::SYS_write), "");
     }
 
-    #[cfg_attr(target_arch = "aarch64", ignore = "ppoll is what it sleeps in")]
     fn pauses_without_ppoll() {
         pauses(without(libc::SYS_ppoll), "");
     }
@@ -110,14 +144,12 @@ limited! {
         }
     }
 
-    #[cfg_attr(target_arch = "aarch64", ignore = "ppoll is what it sleeps in")]
     fn goes_on_after_no_warning_blindly() {
         for (blind, deaf) in blind_and_deaf() {
             pauses(blind(deaf(pause(), 2)), "");
         }
     }
 
-    #[cfg_attr(target_arch = "aarch64", ignore = "ppoll is what it sleeps in")]
     fn a_signal_ends_it_blindly() {
         for (blind, deaf) in blind_and_deaf() {
             for signal in [SIGINT, SIGTERM] {
@@ -131,7 +163,7 @@ limited! {
 
     fn ends_with_42_blindly() {
         for (blind, deaf) in blind_and_deaf() {
-            let ended = blind(deaf(without(SYS_SLEEP), 2)).start().end();
+            let ended = blind(deaf(sleepless(), 2)).start().end();
             assert_eq!((ended.how, ended.stderr.as_str()), (Ok(42), ""));
         }
     }

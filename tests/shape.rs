@@ -25,6 +25,8 @@ fn has_the_shape(platform: &Platform) {
         (0, 0),
         "section headers"
     );
+    // Of a section header, though there is none (elf(5)).
+    assert_eq!(elf.header.e_shentsize, if elf.is_64 { 64 } else { 40 });
     assert_eq!(elf.interpreter, None);
     assert!(elf.dynamic.is_none());
 
@@ -45,6 +47,14 @@ fn has_the_shape(platform: &Platform) {
     assert_eq!(load.p_align, platform.page);
     assert_eq!((stack.p_type, stack.p_flags), (PT_GNU_STACK, PF_R | PF_W));
     assert_eq!((stack.p_filesz, stack.p_memsz), (0, 0));
+}
+
+/// Where an ELF header has e_shentsize (elf(5)).
+fn shentsize(platform: &Platform) -> std::ops::Range<usize> {
+    match platform.architecture {
+        "arm" => 46..48,
+        _ => 58..60,
+    }
 }
 
 /// Runs a tool, which must succeed and print no warning.
@@ -81,7 +91,35 @@ limited! {
             let stripped = folder.join("pause");
             fs::copy(&path, &stripped).expect("a copy");
             reads("llvm-strip", &["--strip-all"], &stripped);
-            assert_eq!(fs::read(&stripped).expect("the copy"), fs::read(&path).expect("the file"));
+            // It finds nothing to remove, and sets e_shentsize to 0.
+            let [mut left, file] = [stripped, path].map(|path| fs::read(path).expect("a file"));
+            left[shentsize(platform)].copy_from_slice(&file[shentsize(platform)]);
+            assert!(left == file, "llvm-strip changed more");
+        });
+    }
+
+    /// A signature of ClamAV's own test is enough; what counts is `--alert-broken`.
+    #[ignore = "needs scripts/test"]
+    fn clamav_does_not_call_it_broken() {
+        let folder = Folder::new("clamav");
+        let signatures = folder.join("test.hdb");
+        fs::write(&signatures, "44d88612fea8a8f36de82e1278abb02f:68:Eicar-Test-Signature\n").expect("a file");
+        let scan = |path: &Path| {
+            let mut clamscan = Command::new("clamscan");
+            clamscan.args(["--alert-broken", "--no-summary", "--database"]).arg(&signatures).arg(path);
+            let output = clamscan.output().unwrap_or_else(|error| panic!("clamscan: {error}: run scripts/setup"));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        for_each(&platforms(), |platform| {
+            let path = dist(platform.architecture);
+            let said = scan(&path);
+            assert!(said.ends_with(": OK\n"), "{said}");
+            // The control: with 0 as the size of a section header, as rust-objcopy leaves it.
+            let mut bytes = fs::read(&path).expect("the file");
+            bytes[shentsize(platform)].fill(0);
+            let broken = folder.join(platform.file());
+            fs::write(&broken, bytes).expect("a copy");
+            assert!(scan(&broken).contains("Heuristics.Broken.Executable FOUND"), "{}", scan(&broken));
         });
     }
 

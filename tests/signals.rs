@@ -74,8 +74,7 @@ limited! {
     fn every_signal_from_inside_as_the_first_process() {
         for signal in 1..=LAST {
             let running = init();
-            // SAFETY: a system call. The C library refuses two signals that it uses itself.
-            running.inside_to_the_end(move || unsafe { libc::syscall(libc::SYS_kill, 1, signal) as i32 });
+            running.signal_from_inside(signal);
             match signal {
                 SIGINT | SIGTERM => assert_eq!(running.end().how, Ok(0), "signal {signal}"),
                 _ => pauses(running),
@@ -101,16 +100,29 @@ limited! {
         }
     }
 
-    /// An ignored signal does not wake pause.
-    fn no_signal_without_a_handler_wakes_it() {
+    fn no_signal_but_those_that_it_waits_for_wakes_it() {
         let running = init();
         let before = running.settle();
         for signal in 1..=LAST {
-            if ![SIGINT, SIGTERM, SIGKILL, SIGSTOP].contains(&signal) {
+            if ![SIGINT, SIGTERM, SIGKILL, SIGSTOP, SIGCHLD].contains(&signal) {
                 running.signal(signal);
             }
         }
         assert_eq!(running.settle(), before);
+    }
+
+    /// Row 6a: nothing follows, in particular no busy loop.
+    fn a_sigchld_that_somebody_sends_wakes_it_once() {
+        let running = init();
+        for _ in 0..3 {
+            let before = running.settle();
+            let sleeps = running.sleeps();
+            running.signal(SIGCHLD);
+            until("woken", || (running.sleeps() > sleeps).then_some(()));
+            assert_ne!(running.settle(), before);
+            assert_eq!(running.sleeps(), sleeps + 1);
+        }
+        pauses(running);
     }
 
     fn goes_on_after_a_debugger() {

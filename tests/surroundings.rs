@@ -7,7 +7,7 @@ use std::ptr::null;
 
 use libc::SIGTERM;
 
-use harness::launch::{Launch, checked, close};
+use harness::launch::{Launch, become_user, checked};
 use harness::measure::orphans;
 use harness::programs::{host, pause};
 use harness::{Folder, VERSION};
@@ -31,7 +31,9 @@ limited! {
             // SAFETY: a system call. The descriptor by which execve reports its error stays open.
             checked(unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) })
         };
-        let launch = (0..3).fold(pause().before(rest), |launch, fd| launch.before(close(fd)));
+        // SAFETY: a system call only.
+        let launch = unsafe { pause().before(rest) };
+        let launch = (0..3).fold(launch, Launch::closed);
         let running = launch.init().start().ready();
         running.signal(SIGTERM);
         assert_eq!(running.end().how, Ok(0));
@@ -42,8 +44,10 @@ limited! {
     /// All limits but three. With RLIMIT_AS 0 the kernel starts no program, with RLIMIT_STACK 0 it
     /// delivers no signal, and with RLIMIT_CPU 0 it kills a process at the next clock tick.
     fn needs_no_resources() {
-        pauses(pause().before(no_more_than_nothing), "");
-        let ended = pause().argument("-v").before(no_more_than_nothing).start().end();
+        // SAFETY: system calls only.
+        let limited = |launch: Launch| unsafe { launch.before(no_more_than_nothing) };
+        pauses(limited(pause()), "");
+        let ended = limited(pause().argument("-v")).start().end();
         assert_eq!((ended.how, ended.stdout.as_str()), (Ok(0), ""));
     }
 
@@ -51,18 +55,20 @@ limited! {
     fn needs_no_proc_and_no_writable_root() {
         let root = Folder::new("root");
         fs::copy(host(), root.join("pause")).expect("pause in it");
-        pauses(Launch::new(Path::new("/pause")).before(read_only_root(&root)), TERMINATED);
+        // SAFETY: system calls only.
+        let launch = unsafe { Launch::new(Path::new("/pause")).before(read_only_root(&root)) };
+        pauses(launch, TERMINATED);
     }
 
     #[ignore = "needs scripts/test"]
     fn needs_no_user_and_no_capability() {
-        pauses(pause().before(|| nobody(65535)), TERMINATED);
+        pauses(as_user(pause(), 65535), TERMINATED);
     }
 
     /// `kubeadm upgrade` starts its health-check Job so.
     #[ignore = "needs scripts/test"]
     fn prints_its_version_as_any_user() {
-        let ended = pause().argument("-v").before(|| nobody(999)).init().start().end();
+        let ended = as_user(pause().argument("-v"), 999).init().start().end();
         assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), ""));
         assert_eq!(ended.stdout, format!("pause {VERSION}\n"));
     }
@@ -101,14 +107,8 @@ fn read_only_root(path: &Path) -> impl Fn() -> std::io::Result<()> + use<> {
     }
 }
 
-/// Makes the child run as a user without a name, a group or a capability.
-fn nobody(id: u32) -> std::io::Result<()> {
-    // SAFETY: system calls only. Leaving uid 0 drops the capabilities. The functions of the C
-    // library would change the other threads of the test as well.
-    unsafe {
-        checked(libc::syscall(libc::SYS_setgroups, 0, null::<u32>()))?;
-        checked(libc::syscall(libc::SYS_setresgid, id, id, id))?;
-        checked(libc::syscall(libc::SYS_setresuid, id, id, id))?;
-        checked(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    }
+/// Runs the program as a user without a name, a group or a capability.
+fn as_user(launch: Launch, id: u32) -> Launch {
+    // SAFETY: system calls only.
+    unsafe { launch.before(move || become_user(id)) }
 }

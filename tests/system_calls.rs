@@ -1,13 +1,13 @@
 //! The exact system calls of pause from start to end, and that it needs no others.
 
 use libc::{
-    SIGINT, SIGTERM, SYS_exit_group, SYS_getpid, SYS_ppoll, SYS_rt_sigaction, SYS_rt_sigprocmask,
-    SYS_wait4, SYS_write,
+    SIGINT, SIGTERM, SIGWINCH, SYS_exit_group, SYS_getpid, SYS_ppoll, SYS_rt_sigaction,
+    SYS_rt_sigprocmask, SYS_rt_sigtimedwait, SYS_wait4, SYS_write,
 };
 
 use harness::launch::Launch;
 use harness::measure::{orphans, system_calls};
-use harness::programs::{SYS_SLEEP, dist, emulated_platforms, for_each, pause, qemu_user};
+use harness::programs::{SYS_PAUSE, dist, emulated_platforms, for_each, pause, qemu_user};
 use harness::running::Ended;
 
 /// From the start until it sleeps, as PID 1 without a child.
@@ -16,9 +16,9 @@ const START: [i64; 7] = [
     SYS_rt_sigaction,
     SYS_rt_sigaction,
     SYS_rt_sigprocmask,
-    SYS_wait4,
     SYS_getpid,
-    SYS_SLEEP,
+    SYS_wait4,
+    SYS_rt_sigtimedwait,
 ];
 /// The position of the last of them, counted from 1.
 const ASLEEP: usize = START.len();
@@ -36,10 +36,10 @@ limited! {
         assert_eq!(calls(pause().init(), &[(ASLEEP, SIGTERM)]), [&START[..], &END].concat());
     }
 
-    /// qemu-user names the system calls of the other platforms, of which some have no pause(2).
+    /// qemu-user names the system calls of the other platforms.
     #[ignore = "needs scripts/test"]
     fn makes_just_these_system_calls_on_other_platforms() {
-        let start = ["rt_sigaction", "rt_sigaction", "rt_sigaction", "rt_sigprocmask", "wait4", "getpid"];
+        let start = ["rt_sigaction", "rt_sigaction", "rt_sigaction", "rt_sigprocmask", "getpid", "wait4", "rt_sigtimedwait"];
         let end = ["ppoll", "write", "exit_group"];
         for_each(&emulated_platforms(), |platform| {
             let qemu = qemu_user(platform).display().to_string();
@@ -50,8 +50,7 @@ limited! {
             assert_eq!(ended.how, Ok(0));
             let calls = ended.stderr.lines().filter_map(|line| Some(line.strip_prefix("1 ")?.split_once('(')?.0));
             let calls: Vec<_> = calls.collect();
-            let sleeps = ["pause", "ppoll"].map(|sleep| [&start[..], &[sleep], &end].concat());
-            assert!(sleeps.contains(&calls), "{calls:?}");
+            assert_eq!(calls, [&start[..], &end].concat());
         });
     }
 
@@ -66,9 +65,18 @@ limited! {
         assert_eq!(calls(pause().init(), &signals), [&START[..], &END].concat());
     }
 
-    /// A second call would be the beginning of a busy loop.
-    fn tries_once_to_sleep_when_it_may_not() {
-        assert_eq!(calls(pause().init().without(SYS_SLEEP), &[]), [&START[..], &END].concat());
+    /// Row 9: the tracer keeps SIGWINCH from pause, but rt_sigtimedwait returns EINTR.
+    fn sleeps_again_when_a_tracer_interrupts_it_three_times() {
+        let again = [SYS_wait4, SYS_rt_sigtimedwait];
+        let signals = [(ASLEEP, SIGWINCH), (ASLEEP + 2, SIGWINCH), (ASLEEP + 4, SIGWINCH), (ASLEEP + 6, SIGTERM)];
+        let wanted = [&START[..], &again, &again, &again, &END].concat();
+        assert_eq!(calls(pause().init(), &signals), wanted);
+    }
+
+    /// A second call of either would be the beginning of a busy loop.
+    fn tries_each_way_to_sleep_once_when_it_may_not() {
+        let launch = pause().init().without(SYS_rt_sigtimedwait).without(SYS_PAUSE);
+        assert_eq!(calls(launch, &[]), [&START[..], &[SYS_PAUSE], &END].concat());
     }
 
     fn needs_no_other_system_call() {

@@ -16,9 +16,8 @@ macro_rules! limited {
     )* };
 }
 
-/// Declares tests for every form of pause that can run here: this machine's, and those of the
-/// other platforms under qemu-user.
-macro_rules! everywhere {
+/// Declares tests for pause of every platform: this machine's, and the others' under qemu-user.
+macro_rules! on_every_platform {
     ($($(#[$doc:meta])* fn $name:ident($pause:ident) $body:block)*) => {
         $($(#[$doc])* fn $name($pause: &dyn Fn() -> harness::launch::Launch) $body)*
 
@@ -34,6 +33,20 @@ macro_rules! everywhere {
                     for_each(&emulated_platforms(), |platform| super::$name(&|| emulated_pause(platform)));
                 }
             )* }
+        }
+    };
+}
+
+/// Declares tests for pause of every platform, and for that of this machine where a seccomp filter
+/// refuses `rt_sigtimedwait` (row 11).
+macro_rules! everywhere {
+    ($($(#[$doc:meta])* fn $name:ident($pause:ident) $body:block)*) => {
+        on_every_platform! { $($(#[$doc])* fn $name($pause) $body)* }
+
+        mod without_rt_sigtimedwait {
+            use harness::programs::pause;
+
+            limited! { $(fn $name() { super::$name(&|| pause().without(libc::SYS_rt_sigtimedwait)) })* }
         }
     };
 }
@@ -57,3 +70,4 @@ mod signals;
 mod starting;
 mod surroundings;
 mod system_calls;
+mod traced;

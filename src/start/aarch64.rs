@@ -5,7 +5,7 @@ pub use linux_raw_sys::general::SA_RESTORER;
 /// The kernel jumps here with the stack pointer at argc, a multiple of 16.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
-extern "C" fn _start() -> ! {
+unsafe extern "C" fn _start() -> ! {
     naked_asm!(
         "mov x0, sp", // the first argument of main
         "b {main}",   // which never returns

@@ -6,7 +6,7 @@ pub use linux_raw_sys::general::SA_RESTORER;
 /// address in r12. From r2, the TOC pointer, main computes the addresses of its constants.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
-extern "C" fn _start() -> ! {
+unsafe extern "C" fn _start() -> ! {
     naked_asm!(
         "addis 2, 12, .TOC. - {start}@ha",
         "addi 2, 2, .TOC. - {start}@l",

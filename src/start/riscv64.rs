@@ -6,7 +6,7 @@ pub const SA_RESTORER: u32 = 0;
 /// The kernel jumps here with the stack pointer at argc, a multiple of 16.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
-extern "C" fn _start() -> ! {
+unsafe extern "C" fn _start() -> ! {
     naked_asm!(
         "mv a0, sp", // the first argument of main
         "j {main}",  // which never returns; not `tail`, which reserves 4 bytes for a far one

@@ -5,7 +5,7 @@ pub use linux_raw_sys::general::SA_RESTORER;
 /// The kernel jumps here with the stack pointer at argc, a multiple of 16.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
-extern "C" fn _start() -> ! {
+unsafe extern "C" fn _start() -> ! {
     naked_asm!(
         "mov rdi, rsp", // the first argument of main
         "call {main}",  // not jmp: the ABI wants a return address on the stack

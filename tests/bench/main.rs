@@ -205,7 +205,7 @@ fn measure_all(subjects: &[Subject]) -> Vec<Row> {
     });
     count("page tables", "kB", &|c| Value::Exact(c.memory.page_tables));
     count("minor faults", "count", &|c| Value::Exact(c.memory.faults));
-    count("system calls to the first pause", "count", &|c| {
+    count("system calls to the first sleep", "count", &|c| {
         Value::Exact(c.calls)
     });
     count("20,000 orphans: wake-ups", "count", &|c| {
@@ -336,7 +336,7 @@ fn exact() -> Vec<(&'static str, String, u64)> {
     }
     for (name, number) in [
         ("minor faults", counts.memory.faults),
-        ("system calls to the first pause", counts.calls),
+        ("system calls to the first sleep", counts.calls),
         ("wake-ups by 20,000 orphans", counts.storm.0),
         ("zombies left of 20,000 orphans", counts.storm.2),
         (

@@ -21,7 +21,7 @@ const REASONS: [(&str, &str); COUNT] = [
     ),
     (
         "PT_GNU_STACK",
-        "without it the kernel makes the stack executable",
+        "kernels before 5.8 and 32-bit arm give an executable stack without it, and scanners look for it",
     ),
     (
         "_start",
@@ -46,14 +46,21 @@ const REASONS: [(&str, &str); COUNT] = [
         "rows 4, 5, 6, 10: `rt_sigaction` for INT, TERM, CHLD, in a loop; the kernel reaps for who ignores CHLD",
     ),
     (
-        "main: unblocking",
-        "row 5: `rt_sigprocmask`, so that a pending SIGTERM takes effect",
+        "main: mask",
+        "rows 5, 6a: `rt_sigprocmask` blocks SIGCHLD alone, so that a pending SIGTERM takes effect",
     ),
-    ("main: zombies", "row 7: `wait4`, for those from before"),
     ("main: PID 1", "row 3: `getpid`, and the warning"),
     (
+        "main: zombies",
+        "rows 6a, 7: `wait4`, for those that the kernel does not reap",
+    ),
+    (
         "main: sleep",
-        "`pause`; row 11: if it returns, the error, and the end",
+        "rows 6a, 9: `rt_sigtimedwait`, and what it returned",
+    ),
+    (
+        "main: pause",
+        "row 11: `pause`; if it returns, the error, and the end",
     ),
     (
         "stop",
@@ -73,21 +80,22 @@ const REASONS: [(&str, &str); COUNT] = [
 ];
 
 /// The number of parts.
-pub const COUNT: usize = 20;
+pub const COUNT: usize = 21;
 /// The index of the first header.
 const HEADERS: usize = 3;
 /// The index of the last string.
-const STRINGS: usize = 15;
+const STRINGS: usize = 16;
 
 /// Comments in `src/main.rs` at which a part of a function begins.
-const PARTS: [(&str, &str); 9] = [
+const PARTS: [(&str, &str); 10] = [
     ("main: arguments", "extern \"C\" fn main"),
-    ("main: -v", "say(message!("),
+    ("main: -v", "            say("),
     ("main: handlers", "let mut status ="),
-    ("main: unblocking", "let _ = unsafe { kernel_sigprocmask"),
-    ("main: zombies", "while let Ok(Some(_)) = wait("),
+    ("main: mask", "let mut child = KernelSigSet"),
     ("main: PID 1", "if !getpid().is_init()"),
-    ("main: sleep", "    pause();"),
+    ("main: zombies", "while let Ok(Some(_)) = wait("),
+    ("main: sleep", "match unsafe { kernel_sigwait("),
+    ("main: pause", "    pause();"),
     ("say: ppoll", "fn say("),
     ("say: write", "if fds[0].revents() =="),
 ];
@@ -149,9 +157,10 @@ impl Map {
             }
         }
         parts.sort_by_key(|part| part.1);
-        let mut offset = parts.last().map(|part| part.1 + part.2).expect("parts");
-        for text in messages(&bytes[offset as usize..]).expect("messages behind the code") {
-            let size = text.len() as u64 + 2;
+        let mut offset = strings(&elf).start;
+        for line in bytes[offset as usize..].split_inclusive(|byte| *byte == b'\n') {
+            let size = line.len() as u64;
+            let text = std::str::from_utf8(line).expect("UTF-8");
             parts.push((text.trim_end().to_string(), offset, size));
             offset += size;
         }
@@ -200,41 +209,23 @@ pub fn parts(architecture: &str) -> [u64; 3] {
     let size = bytes.len() as u64;
     let symbols = fs::read(with_symbols(architecture)).expect("scripts/build made it");
     let elf = Elf::parse(&symbols).expect("an ELF file");
-    let functions = elf.syms.iter().filter(|one| one.st_type() == STT_FUNC);
-    // In Thumb the lowest bit of an address says that the function is in Thumb.
-    let end = functions
-        .map(|one| (one.st_value & !1) + one.st_size)
-        .max()
-        .expect("functions");
-    // Behind the last function may be a traceback table or padding.
-    let mut strings = end..size;
-    let strings = strings.find(|start| messages(&bytes[*start as usize..]).is_some());
-    let strings = size - strings.expect("messages");
+    let strings = strings(&elf);
+    let strings = strings.end - strings.start;
     [headers, size - headers - strings, strings]
+}
+
+/// Where the file has its strings, by the sections of the copy with symbols.
+fn strings(elf: &Elf) -> std::ops::Range<u64> {
+    let mut sections = elf.section_headers.iter();
+    let section = sections.find(|one| elf.shdr_strtab.get_at(one.sh_name) == Some(".rodata"));
+    let section = section.expect("linker.ld makes it");
+    section.sh_addr..section.sh_addr + section.sh_size
 }
 
 /// The copy of the file that cargo left, which has symbols and line tables.
 fn with_symbols(architecture: &str) -> PathBuf {
     let target = root().join("target").join(platform(architecture).target);
     target.join("release/pause")
-}
-
-/// Splits bytes into messages, each of which is its descriptor (1 or 2), its length and its
-/// text. A filler between two of them aligns the next one on some architectures. Nothing if the
-/// bytes are anything else.
-fn messages(mut bytes: &[u8]) -> Option<Vec<&str>> {
-    let mut all = Vec::new();
-    while let [descriptor, length, rest @ ..] = bytes {
-        let (text, next) = rest.split_at_checked((*length).into())?;
-        let text = std::str::from_utf8(text).ok()?;
-        if !(1..=2).contains(descriptor) || !text.ends_with('\n') {
-            return None;
-        }
-        all.push(text);
-        let filler = next.iter().take_while(|byte| !(1..=2).contains(*byte));
-        bytes = &next[filler.count()..];
-    }
-    (bytes.is_empty() && !all.is_empty()).then_some(all)
 }
 
 /// Splits a function into its parts by the source lines of its bytes.

@@ -114,11 +114,7 @@ pub fn start_and_stop(subjects: &[Subject]) -> (Vec<Option<Times>>, Vec<Option<T
             if !measured[i] {
                 continue;
             }
-            let running = subjects[i]
-                .launch()
-                .init()
-                .before(move || pin(other))
-                .start_traced();
+            let running = subjects[i].launch().init().on_cpu(other).start_traced();
             let pid = Pid::from_raw(running.pid());
             let status = File::open(format!("/proc/{pid}/status")).expect("its status");
             let start = Instant::now();

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::node::Node;
-use crate::pod::{Container, CriPod, Mode, confined, is_ours, orphans, status};
+use crate::pod::{Container, CriPod, Mode, confined, is_ours, orphans, status, traced_orphans};
 use crate::report::Report;
+use harness::running::call_in;
 use harness::until;
 
 pub fn check(node: &Node, report: &mut Report) {
@@ -44,6 +45,26 @@ pub fn check(node: &Node, report: &mut Report) {
         orphans(node, pod.pid, |line| drop(pod.exec(&member, line)));
         "0 context switches, 0 zombies".into()
     });
+    report.check(
+        "100 orphans of uid 1000 that pause traces leave no zombie",
+        || {
+            let user = json!({"run_as_user": {"value": 1000}, "seccomp": {"profile_type": 0}});
+            let pod = CriPod::new(node, Mode::Pod);
+            let member = pod.start_with("member", "sleeper", user);
+            assert_eq!(status(node, member.pid).ruid, 1000);
+            let woken = traced_orphans(node, pod.pid, |line| drop(pod.exec(&member, line)));
+            match separated(node, &pod, &member) {
+                Some(why) => {
+                    assert_eq!(woken, 0, "it was woken, and traced none");
+                    format!("none was traced: {why}")
+                }
+                None => {
+                    assert!((1..=100).contains(&woken), "woken {woken} times");
+                    format!("woken {woken} times by them and 900 others, 0 zombies")
+                }
+            }
+        },
+    );
     report.check("a container is replaced, and pause does not move", || {
         let pod = CriPod::new(node, Mode::Pod);
         let (first, _) = (pod.start("first", "sleeper"), pod.start("other", "sleeper"));
@@ -57,9 +78,16 @@ pub fn check(node: &Node, report: &mut Report) {
     report.check("signals that pause does not know do nothing", || {
         let pod = CriPod::new(node, Mode::Pod);
         let member = pod.start("member", "sleeper");
+        // SIGCHLD wakes it once, and nothing follows.
+        let sleeps = || status(node, pod.pid).voluntary_ctxt_switches;
+        let once = sleeps().map(|sleeps| sleeps + 1);
+        node.sh(&format!("kill -CHLD {}", pod.pid));
+        until("it was woken, and sleeps", || {
+            (sleeps() == once).then_some(())
+        });
         let before = pod.pause();
         let separated = separated(node, &pod, &member);
-        for signal in ["HUP", "USR1", "CHLD", "WINCH"] {
+        for signal in ["HUP", "USR1", "WINCH"] {
             if separated.is_none() {
                 pod.exec(&member, &format!("kill -{signal} 1"));
             }
@@ -70,11 +98,12 @@ pub fn check(node: &Node, report: &mut Report) {
         }
         assert_eq!(pod.pause(), before);
         assert_eq!(pod.state(), "SANDBOX_READY");
-        let known = "HUP, USR1, CHLD and WINCH from the node";
-        separated.map_or(
+        let known = "HUP, USR1 and WINCH from the node";
+        let all = separated.map_or(
             format!("{known} and from inside, KILL from inside"),
             |why| format!("{known}; {why}"),
-        )
+        );
+        format!("{all}; CHLD from the node wakes it once")
     });
     for signal in ["TERM", "INT"] {
         for inside in [false, true] {
@@ -276,11 +305,17 @@ fn restricted(node: &Node, report: &mut Report) {
     );
     // Another runc may call more before it starts pause.
     if node.is_in_cell() {
-        report.check(
-            "a Localhost seccomp profile with README's list of system calls",
-            || {
-                let profile = include_str!("config/seccomp.json").parse().expect("JSON");
-                let path = node.file("seccomp.json", &profile);
+        for (what, allowed) in [
+            ("README's list of system calls", true),
+            ("this list without rt_sigtimedwait", false),
+        ] {
+            report.check(&format!("a Localhost seccomp profile with {what}"), || {
+                let profile = include_str!("config/seccomp.json");
+                let profile = match allowed {
+                    true => profile.into(),
+                    false => profile.replace("\"rt_sigtimedwait\", ", ""),
+                };
+                let path = node.file("seccomp.json", &profile.parse().expect("JSON"));
                 let profile = json!({"profile_type": 2, "localhost_ref": path});
                 let pod = CriPod::with(node, Mode::Pod, json!({"seccomp": profile}), "");
                 is_ours(node, pod.pid);
@@ -289,13 +324,15 @@ fn restricted(node: &Node, report: &mut Report) {
                     Some(2),
                     "no filter of seccomp"
                 );
+                let call = call_in(&node.proc(pod.pid, "syscall"));
+                assert_eq!(call == Some(libc::SYS_rt_sigtimedwait), allowed, "{call:?}");
                 let member = pod.start("member", "sleeper");
                 orphans(node, pod.pid, |line| drop(pod.exec(&member, line)));
                 node.sh(&format!("kill -TERM {}", pod.pid));
                 pod.ended(0);
                 String::new()
-            },
-        );
+            });
+        }
     }
     let info = node.inspect("info");
     let handlers = info["runtimeHandlers"].as_array().into_iter().flatten();

@@ -7,7 +7,7 @@ use std::sync::Once;
 
 use crate::Work;
 use crate::node::{Node, bin};
-use harness::programs::root;
+use harness::programs::{program, root};
 use harness::run;
 
 /// Our image, under the name that README gives it.
@@ -168,6 +168,7 @@ impl Images {
             "etc/nginx/proxy.conf",
             &nginx("listen 80; location / { proxy_pass http://127.0.0.1:2368; }"),
         );
+        fs::copy(program("orphans"), tree.join("orphans")).expect("the program");
         compile("tests/e2e/nonewprivs.c", &tree.join("nonewprivs"));
         run("chmod", &["4755", text(&tree.join("nonewprivs"))]);
 

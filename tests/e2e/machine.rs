@@ -14,7 +14,7 @@ use crate::Work;
 use crate::node;
 use crate::report::Report;
 use harness::launch::checked;
-use harness::programs::{HOST, platform, root};
+use harness::programs::{HOST, platform, program_for, root};
 
 /// The time limit for all that an emulated machine does.
 const LIMIT: Duration = Duration::from_secs(3600);
@@ -51,6 +51,7 @@ pub fn check(architecture: &str, work: &Work, report: &mut Report) {
                 fs::create_dir_all(folder.join("logs")).expect("a folder");
                 let _ = fs::remove_dir_all(&logs);
                 fs::create_dir_all(&logs).expect("a folder");
+                program_for(architecture, "orphans"); // which the machine cannot build
                 boot(architecture, &folder, &logs);
                 let copied = format!("cp -r {}/logs/. {}", folder.display(), logs.display());
                 harness::run("sh", &["-c", &copied]);

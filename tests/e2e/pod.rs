@@ -121,6 +121,23 @@ pub fn orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) {
     assert_eq!(pause(node, pid), before, "pause was woken");
 }
 
+/// Makes 1,000 orphans, of which the pause `pid` traces 100, and waits until it has reaped all.
+/// `exec` runs a shell command in a container. Returns how often pause was woken.
+#[track_caller]
+pub fn traced_orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) -> u64 {
+    let sleeps = || {
+        status(node, pid)
+            .voluntary_ctxt_switches
+            .expect("Linux 2.6.23")
+    };
+    let before = sleeps();
+    exec("/orphans traced");
+    until("they are gone", || {
+        children(node, pid).is_empty().then_some(())
+    });
+    sleeps() - before
+}
+
 impl<'a> CriPod<'a> {
     pub fn new(node: &'a Node, mode: Mode) -> Self {
         Self::with(node, mode, json!({}), "")

@@ -111,6 +111,22 @@ pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
         );
         "0 zombies; gVisor does not count context switches".into()
     });
+    report.check("100 orphans that it traces leave no zombie", || {
+        let bundle = sleeping(&["/pause"]);
+        let before = bundle.switches();
+        bundle.exec("/orphans traced");
+        until("they are gone", || {
+            bundle.children().is_empty().then_some(())
+        });
+        if gvisor {
+            return "with 900 others; gVisor does not count context switches".into();
+        }
+        let [before, after] =
+            [before, bundle.switches()].map(|n| n.parse::<u64>().expect("a number"));
+        let woken = after - before;
+        assert!((1..=120).contains(&woken), "scheduled {woken} times");
+        format!("scheduled {woken} times by them and 900 others")
+    });
     report.check("a zombie that it starts with is reaped", || {
         let bundle = sleeping(&[
             "sh",

@@ -27,6 +27,8 @@ use harness::until;
 const ORPHANS: u64 = 1_000_000;
 const STARTS: u64 = 10_000;
 const SANDBOXES: u64 = 1_000;
+/// One orphan in this many is traced.
+const TRACED: u64 = 10;
 /// The C pause gets fewer orphans: each of them wakes it.
 const CONTROL: u64 = 10_000;
 
@@ -42,7 +44,7 @@ struct Progress {
 /// What a pause has cost when a work ended, beside what it had cost before.
 #[derive(Debug, PartialEq)]
 struct State {
-    switches: u64,
+    sleeps: u64,
     /// The fields of /proc/PID/smaps_rollup and the page tables.
     memory: String,
 }
@@ -53,27 +55,29 @@ fn state(pause: &Running) -> State {
     // Its first line has the addresses.
     let maps = file("smaps_rollup").expect("Linux 4.14");
     let maps: Vec<_> = maps.lines().skip(1).collect();
+    pause.settle();
     State {
-        switches: pause.settle().switches,
+        sleeps: pause.sleeps(),
         memory: format!("{}; page tables {tables} kB", maps.join("; ")),
     }
 }
 
-/// Makes orphans, a thousand at a time, as a pod with a storm of them would.
+/// Makes orphans, a thousand at a time, as a pod with a storm of them would. pause traces one in
+/// ten.
 fn orphans(pause: &Running, count: u64, progress: &AtomicU64) {
     const BATCH: u64 = 1000;
     let program = CString::new(program("orphans").into_os_string().into_vec()).expect("no NUL");
     for _ in 0..count / BATCH {
         go_on();
-        // SAFETY: strings that live, and null pointers at the ends of the lists.
-        pause.inside(|| unsafe {
-            libc::execve(
-                program.as_ptr(),
-                [ptr::null()].as_ptr(),
-                [ptr::null()].as_ptr(),
-            );
-            127
-        });
+        let name = program.as_ptr();
+        // SAFETY: system calls, on strings that live and null pointers at the ends of the lists.
+        unsafe {
+            pause.inside(|| {
+                let argv = [name, c"traced".as_ptr(), ptr::null()];
+                libc::execve(name, argv.as_ptr(), [ptr::null()].as_ptr());
+                127
+            });
+        }
         progress.fetch_add(BATCH, Ordering::Relaxed);
     }
     pause.childless();
@@ -159,7 +163,9 @@ fn storm(c_pause: &Path, progress: &AtomicU64) -> String {
     let before = state(&pause);
     orphans(&pause, ORPHANS, progress);
     let after = state(&pause);
-    assert_eq!(after, before, "woken, or another memory");
+    assert_eq!(after.memory, before.memory);
+    let ours = after.sleeps - before.sleeps;
+    assert!((1..=ORPHANS / TRACED).contains(&ours), "woken {ours} times");
     assert_eq!(pause.children(), (0, 0), "children, and zombies");
     pause.signal(libc::SIGTERM);
     assert_eq!(
@@ -177,7 +183,8 @@ fn storm(c_pause: &Path, progress: &AtomicU64) -> String {
         "the C pause was not woken either: there were no orphans"
     );
     format!(
-        "woken 0 times, 0 zombies, the same memory ({}); C: {CONTROL} orphans woke it {woken} times",
+        "{} were traced, and woke it {ours} times; 0 zombies, the same memory ({}); C: {CONTROL} orphans woke it {woken} times",
+        ORPHANS / TRACED,
         short(&after.memory)
     )
 }
@@ -211,8 +218,7 @@ fn starts(seed: u64, progress: &AtomicU64) -> String {
         let mut alive = true;
         until("pause sleeps, or has ended", || {
             alive = pause.is_alive();
-            let asleep =
-                harness::running::call_of(pause.pid()) == Some(harness::programs::SYS_SLEEP);
+            let asleep = harness::running::sleeps(pause.pid());
             (!alive || asleep).then_some(())
         });
         match alive {
@@ -321,7 +327,12 @@ fn harm(rng: &mut Rng, c_pause: &Path, progress: &AtomicU64, done: impl Fn() -> 
                 until("no zombie while it is stopped", || {
                     (pause.children() == (0, 0)).then_some(())
                 });
+                measure::traced_orphans(&pause, 5);
+                until("zombies of those that it traces", || {
+                    (pause.children() == (5, 5)).then_some(())
+                });
                 pause.signal(libc::SIGCONT);
+                pause.childless();
             }
             1 => {
                 let freeze = |on: bool| match (freezer.unified, on) {
@@ -371,11 +382,11 @@ fn out_of_memory(pause: &Running, group: &Cgroup) -> bool {
         line.expect("the count").parse::<u64>().expect("a number")
     };
     let before = killed(group);
-    pause.inside(|| {
-        in_child(|| {
-            const SIZE: usize = 64 << 20;
-            // SAFETY: system calls, and writes to memory that was mapped.
-            unsafe {
+    // SAFETY: system calls, and writes to memory that was mapped.
+    unsafe {
+        pause.inside(|| {
+            in_child(|| {
+                const SIZE: usize = 64 << 20;
                 let file = libc::open(procs.as_ptr(), libc::O_WRONLY);
                 libc::write(file, c"0".as_ptr().cast(), 1);
                 let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -383,10 +394,10 @@ fn out_of_memory(pause: &Running, group: &Cgroup) -> bool {
                 for at in (0..SIZE).step_by(4096) {
                     memory.cast::<u8>().add(at).write_volatile(1);
                 }
-            }
+            });
+            0
         });
-        0
-    });
+    }
     assert!(pause.is_alive(), "the kernel killed pause");
     killed(group) > before
 }
@@ -407,9 +418,9 @@ fn fills_the_table(pause: &Running) -> bool {
         assert_ne!(memory, libc::MAP_FAILED, "mmap");
         &*memory.cast()
     };
-    pause.inside(|| {
-        // SAFETY: system calls only; the children make no others.
-        unsafe {
+    // SAFETY: system calls only; the children make no others.
+    unsafe {
+        pause.inside(|| {
             let file = libc::open(procs.as_ptr(), libc::O_WRONLY);
             libc::write(file, c"0".as_ptr().cast(), 1);
             for _ in 0..200 {
@@ -424,9 +435,9 @@ fn fills_the_table(pause: &Running) -> bool {
                     libc::usleep(1000);
                 }
             }
-        }
-        0
-    });
+            0
+        });
+    }
     pause.signal(libc::SIGCONT);
     pause.childless();
     full.load(Ordering::Relaxed)

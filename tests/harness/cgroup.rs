@@ -68,6 +68,19 @@ impl Cgroup {
         CString::new(self.path.join(name).into_os_string().into_vec()).expect("no NUL")
     }
 
+    /// Limits the group to 1 ms of CPU time in each second, the smallest quota that the kernel
+    /// takes.
+    #[track_caller]
+    pub fn limit_cpu(&self) {
+        match self.unified {
+            true => self.set("cpu.max", "1000 1000000"),
+            false => {
+                self.set("cpu.cfs_period_us", "1000000");
+                self.set("cpu.cfs_quota_us", "1000");
+            }
+        }
+    }
+
     /// Moves a process into the group.
     #[track_caller]
     pub fn add(&self, pid: i32) {

@@ -13,6 +13,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
 
+use crate::measure::pin;
 use crate::running::Running;
 
 /// A function for the child between fork and exec. It may make system calls only.
@@ -37,12 +38,15 @@ pub struct Launch {
 /// The child may make system calls only, and none for which the C library does more.
 pub unsafe fn fork() -> i32 {
     // SAFETY: the caller's promise.
-    unsafe { clone(0) }
+    unsafe { clone(libc::SIGCHLD) }
 }
 
-/// [`fork`], with new namespaces for the child.
-unsafe fn clone(namespaces: i32) -> i32 {
-    let flags = namespaces | libc::SIGCHLD;
+/// [`fork`], with new namespaces for the child and any exit signal.
+///
+/// # Safety
+///
+/// As for [`fork`].
+unsafe fn clone(flags: i32) -> i32 {
     // SAFETY: clone without a stack and without CLONE_VM does what fork does.
     unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as i32 }
 }
@@ -105,11 +109,63 @@ impl Launch {
         self
     }
 
-    /// Adds a function that the child runs before exec, after those added earlier. It may make
-    /// system calls only: no allocation.
-    pub fn before(mut self, hook: impl Fn() -> io::Result<()> + 'static) -> Self {
+    /// Adds a function that the child runs before exec, after those added earlier.
+    ///
+    /// # Safety
+    ///
+    /// The child is a fork of a process with threads, so the function may make system calls only:
+    /// no allocation, and no lock, which another thread may hold.
+    pub unsafe fn before(mut self, hook: impl Fn() -> io::Result<()> + 'static) -> Self {
         self.hooks.push(Box::new(hook));
         self
+    }
+
+    /// Blocks all signals.
+    pub fn blocked(self) -> Self {
+        // SAFETY: system calls only.
+        unsafe { self.before(block_all_signals) }
+    }
+
+    /// Ignores `signal`.
+    pub fn ignoring(self, signal: i32) -> Self {
+        // SAFETY: a system call; there is no handler.
+        unsafe { self.before(move || checked(libc::signal(signal, libc::SIG_IGN) as i64)) }
+    }
+
+    /// Makes `signal` pending. It must be blocked.
+    pub fn pending(self, signal: i32) -> Self {
+        // SAFETY: system calls only.
+        unsafe { self.before(move || checked(libc::kill(libc::getpid(), signal))) }
+    }
+
+    /// Closes a descriptor.
+    pub fn closed(self, fd: RawFd) -> Self {
+        // SAFETY: a system call. execve replaces the program that opened the descriptor.
+        unsafe { self.before(move || checked(libc::close(fd))) }
+    }
+
+    /// Gives the program a pipe as standard input whose other end stays open in itself.
+    pub fn endless_input(self) -> Self {
+        // SAFETY: system calls on two integers that live.
+        unsafe {
+            self.before(|| {
+                let mut ends = [0; 2];
+                checked(libc::pipe(ends.as_mut_ptr()))?;
+                checked(libc::dup2(ends[0], 0))
+            })
+        }
+    }
+
+    /// Pins the program to one CPU.
+    pub fn on_cpu(self, cpu: usize) -> Self {
+        // SAFETY: a system call only.
+        unsafe { self.before(move || pin(cpu)) }
+    }
+
+    /// Gives the program `count` children that are zombies before the program starts.
+    pub fn with_zombies(self, count: usize) -> Self {
+        // SAFETY: system calls only.
+        unsafe { self.before(move || (0..count).try_for_each(|_| leave_zombie(libc::SIGCHLD))) }
     }
 
     /// Sets standard output or error (1 or 2). By default each is a pipe that [`Running`] reads.
@@ -125,8 +181,12 @@ impl Launch {
 
     /// Makes one system call fail with EPERM.
     pub fn without(self, call: i64) -> Self {
-        let refusal = SeccompAction::Errno(libc::EPERM as u32);
-        self.seccomp(refusal, vec![(call, vec![])])
+        self.failing(call, libc::EPERM)
+    }
+
+    /// Makes one system call fail with `errno`.
+    pub fn failing(self, call: i64, errno: i32) -> Self {
+        self.seccomp(SeccompAction::Errno(errno as u32), vec![(call, vec![])])
     }
 
     /// Allows only these system calls and execve. Any other call kills the program.
@@ -145,9 +205,12 @@ impl Launch {
         let arch = std::env::consts::ARCH.try_into().expect("an architecture");
         let filter = SeccompFilter::new(rules.into_iter().collect(), otherwise, action, arch);
         let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
-        self.before(move || {
-            seccompiler::apply_filter(&program).map_err(|_| io::Error::last_os_error())
-        })
+        // SAFETY: system calls only.
+        unsafe {
+            self.before(move || {
+                seccompiler::apply_filter(&program).map_err(|_| io::Error::last_os_error())
+            })
+        }
     }
 
     /// Starts the program. Panics if that fails.
@@ -160,8 +223,9 @@ impl Launch {
     #[track_caller]
     pub fn start_traced(self) -> Running {
         // SAFETY: a system call.
-        let traceme = || checked(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) });
-        let running = self.before(traceme).start();
+        let traced =
+            unsafe { self.before(|| checked(libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0))) };
+        let running = traced.start();
         waitpid(Pid::from_raw(running.pid()), None).expect("its stop at execve");
         running
     }
@@ -191,8 +255,9 @@ impl Launch {
         let streams = [0, 1].map(|i| self.streams[i].as_ref().expect("set above").as_raw_fd());
 
         let namespaces = if self.init { pid_namespace() } else { 0 };
+        let flags = namespaces | libc::SIGCHLD;
         // SAFETY: the child makes system calls only, as every hook promises to.
-        let pid = unsafe { clone(namespaces) };
+        let pid = unsafe { clone(flags) };
         if pid == -1 && self.init {
             panic!(
                 "no PID namespace can be made here ({}): run it as root, or allow user namespaces (sysctl user.max_user_namespaces)",
@@ -261,7 +326,7 @@ pub type Deaf = fn(Launch, usize) -> Launch;
 pub const DEAF: [Deaf; 5] = [closed, full_device, broken_pipe, lonely_socket, full_pipe];
 
 fn closed(launch: Launch, number: usize) -> Launch {
-    launch.before(close(number as RawFd))
+    launch.closed(number as RawFd)
 }
 
 /// /dev/full: a write fails with ENOSPC.
@@ -272,8 +337,8 @@ fn full_device(launch: Launch, number: usize) -> Launch {
 
 /// A pipe without a reader: a write fails with EPIPE, and SIGPIPE is sent.
 fn broken_pipe(launch: Launch, number: usize) -> Launch {
-    // SAFETY: a system call on two integers that live.
-    launch.before(move || one_end(number, |ends| unsafe { libc::pipe(ends) }))
+    // SAFETY: system calls on two integers that live.
+    unsafe { launch.before(move || one_end(number, |ends| libc::pipe(ends))) }
 }
 
 /// A socket whose other end is closed: as the pipe.
@@ -282,7 +347,8 @@ fn lonely_socket(launch: Launch, number: usize) -> Launch {
         // SAFETY: a system call on two integers that live.
         unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends) }
     };
-    launch.before(move || one_end(number, pair))
+    // SAFETY: system calls only.
+    unsafe { launch.before(move || one_end(number, pair)) }
 }
 
 /// Makes a stream of the child one of two connected ends, and closes the other. Both are made in
@@ -304,29 +370,13 @@ pub fn full_pipe(launch: Launch, number: usize) -> Launch {
     let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).expect("a pipe");
     while nix::unistd::write(&write, &[b'.'; 4096]).is_ok() {}
     fcntl(&write, FcntlArg::F_SETFL(OFlag::empty())).expect("make it block");
-    // SAFETY: two descriptors that are open.
-    let keep = move || checked(unsafe { libc::dup2(read.as_raw_fd(), 0) });
-    launch.before(keep).stream(number, write)
-}
-
-/// Closes a descriptor in the child.
-pub fn close(fd: RawFd) -> impl Fn() -> io::Result<()> {
-    // SAFETY: a system call. execve replaces the program that opened it.
-    move || checked(unsafe { libc::close(fd) })
-}
-
-/// Gives the child a pipe as standard input whose other end stays open in the child itself.
-pub fn endless_input() -> io::Result<()> {
-    let mut ends = [0; 2];
-    // SAFETY: system calls on two integers that live.
-    unsafe {
-        checked(libc::pipe(ends.as_mut_ptr()))?;
-        checked(libc::dup2(ends[0], 0))
-    }
+    // SAFETY: a system call on two descriptors that are open.
+    let launch = unsafe { launch.before(move || checked(libc::dup2(read.as_raw_fd(), 0))) };
+    launch.stream(number, write)
 }
 
 /// Blocks all signals in the child.
-pub fn block_all_signals() -> io::Result<()> {
+fn block_all_signals() -> io::Result<()> {
     // SAFETY: system calls on a set that lives.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
@@ -335,24 +385,47 @@ pub fn block_all_signals() -> io::Result<()> {
     }
 }
 
-/// Ignores `signal` in the child.
-pub fn ignore(signal: i32) -> impl Fn() -> io::Result<()> {
-    // SAFETY: a system call; there is no handler.
-    move || checked(unsafe { libc::signal(signal, libc::SIG_IGN) } as i64)
-}
-
 /// Gives the program a child that is a zombie before the program starts, in another process
-/// group, where wait4 with 0 as its first argument would not find it.
-pub fn leave_zombie() -> io::Result<()> {
+/// group, where wait4 with 0 as its first argument would not find it. The exit signal, which the
+/// kernel sends to the parent, is SIGCHLD after fork, and any other or none after clone.
+pub fn leave_zombie(exit_signal: i32) -> io::Result<()> {
     // SAFETY: system calls only.
     unsafe {
-        let pid = fork();
+        let pid = clone(exit_signal);
         if pid == 0 {
             libc::setpgid(0, 0);
             libc::_exit(0);
         }
         let mut info: libc::siginfo_t = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOWAIT;
+        let options = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
         checked(libc::waitid(libc::P_PID, pid as _, &mut info, options))
+    }
+}
+
+/// Gives the program a child that sleeps until SIGTERM ends it, or the end of its parent.
+pub fn leave_sleeper(exit_signal: i32) -> io::Result<i32> {
+    // SAFETY: system calls only.
+    unsafe {
+        let pid = clone(exit_signal);
+        if pid == 0 {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            // execve closes the pipe that reports errors to the test; this process makes no execve.
+            libc::close_range(3, u32::MAX, 0);
+            libc::pause();
+            libc::_exit(0);
+        }
+        checked(pid).map(|()| pid)
+    }
+}
+
+/// Makes the calling process one of a user without a name, a group or a capability.
+pub fn become_user(id: u32) -> io::Result<()> {
+    // SAFETY: system calls only. Leaving uid 0 drops the capabilities. The functions of the C
+    // library would change the other threads of the test as well.
+    unsafe {
+        checked(libc::syscall(libc::SYS_setgroups, 0, ptr::null::<u32>()))?;
+        checked(libc::syscall(libc::SYS_setresgid, id, id, id))?;
+        checked(libc::syscall(libc::SYS_setresuid, id, id, id))?;
+        checked(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     }
 }

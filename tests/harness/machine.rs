@@ -51,13 +51,14 @@ impl Machine {
             "signals: all 64",
             "orphans: 200",
             "woken: 0",
+            "traced: 0 left, ",
             "Attempted to kill init! exitcode=0x00000000",
         ] {
             assert!(console.contains(line), "no '{line}' in:\n{console}");
         }
         // PID 1 prints its last line after everything but the kernel, and prints no warning.
         assert!(
-            console.contains("woken: 0\r\nShutting down, got signal: Terminated"),
+            console.contains(" times\r\nShutting down, got signal: Terminated"),
             "{console}"
         );
         // The firmware may have left something before the line.
@@ -77,7 +78,13 @@ impl Machine {
             "0 bytes of arguments)" => "argc 0 is 0",
             _ => "argc 0 becomes 1",
         };
-        format!("{}, pages: {}, {argc}", line("kernel: "), line("pages: "))
+        let (_, woken) = line("traced: ").split_once(", ").expect("how often");
+        assert_ne!(woken, "woken 0 times", "they were not traced");
+        format!(
+            "{}, pages: {}, {argc}, 100 traced orphans: {woken}",
+            line("kernel: "),
+            line("pages: ")
+        )
     }
 
     /// Boots it, and returns the text of its console.
@@ -102,6 +109,7 @@ impl Machine {
         copy(&machines.join(architecture).join("busybox"), "bin/busybox");
         copy(&dist(architecture), "pause");
         copy(&program_for(architecture, "exec0"), "exec0");
+        copy(&program_for(architecture, "orphans"), "orphans");
         copy(&root().join("tests/machine/init"), "init");
         let initramfs = folder.join("initramfs");
         let pack = "chmod 755 init bin/busybox && find . | cpio --quiet -o -H newc";

@@ -15,9 +15,8 @@ use procfs_core::FromRead;
 use procfs_core::process::SmapsRollup;
 
 use crate::cgroup::Cgroup;
-use crate::launch::{Launch, checked, endless_input, fork};
-use crate::programs::SYS_SLEEP;
-use crate::running::{Running, call_of};
+use crate::launch::{Launch, checked, fork};
+use crate::running::{Running, sleeps};
 use crate::{LIMIT, until};
 
 /// The memory of a sleeping process, and the page faults until then.
@@ -42,7 +41,8 @@ pub fn memory(launch: Launch) -> Memory {
             .map(drop)
             .map_err(std::io::Error::from)
     };
-    let running = launch.init().before(fixed).start_traced();
+    // SAFETY: a system call only.
+    let running = unsafe { launch.init().before(fixed) }.start_traced();
     let pid = Pid::from_raw(running.pid());
     let before = running.stat().minflt;
     ptrace::detach(pid, None).expect("detach");
@@ -82,17 +82,17 @@ fn charge_of_all(program: &Path, count: u64) -> u64 {
     // All run on one CPU, so that only one batch of 64 pages may be charged too much.
     let cpu = cpus()[0];
     let shell = Launch::new(Path::new("/bin/sh"))
-        .before(move || pin(cpu))
+        .on_cpu(cpu)
         .argv(&["sh", "-c", script, program, &count.to_string()])
         .stream(2, null.expect("/dev/null"))
-        .before(join)
-        .before(endless_input)
-        .init()
-        .start();
+        .endless_input()
+        .init();
+    // SAFETY: system calls only.
+    let shell = unsafe { shell.before(join) }.start();
     shell.await_call(&[libc::SYS_read]);
-    let asleep = |pid: &&i32| call_of(**pid) == Some(SYS_SLEEP);
     until("all of them sleep", || {
-        (shell.child_pids().iter().filter(asleep).count() as u64 == count).then_some(())
+        let asleep = shell.child_pids().into_iter().filter(|pid| sleeps(*pid));
+        (asleep.count() as u64 == count).then_some(())
     });
     group.number(match group.unified {
         true => "memory.current",
@@ -177,18 +177,53 @@ fn syscall_info(pid: i32) -> libc::ptrace_syscall_info {
 /// Makes `count` orphans that are alive when the program becomes their parent, and then end.
 #[track_caller]
 pub fn orphans(running: &Running, count: usize) {
-    running.inside(move || {
-        (0..count).for_each(|_| in_child(|| in_orphan(|| ())));
-        0
-    });
+    // SAFETY: system calls only.
+    unsafe { orphans_that(running, count, || ()) }
 }
 
-// The functions below run in forks of the test inside of a namespace, so they make system
-// calls only.
+/// Makes `count` orphans that call PTRACE_TRACEME, which makes the program their tracer, and that
+/// then end. One whose call fails does not end, which a test notices.
+#[track_caller]
+pub fn traced_orphans(running: &Running, count: usize) {
+    // SAFETY: system calls only.
+    unsafe { orphans_that(running, count, be_traced) }
+}
+
+/// Makes the parent of the calling process its tracer.
+pub fn be_traced() {
+    // SAFETY: system calls.
+    unsafe {
+        if libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) != 0 {
+            libc::pause();
+        }
+    }
+}
+
+/// Makes `count` orphans that do `work` when the program has become their parent, and then end.
+///
+/// # Safety
+///
+/// Each is a fork of a process with threads, so `work` may make system calls only.
+#[track_caller]
+pub unsafe fn orphans_that(running: &Running, count: usize, work: fn()) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        running.inside(move || {
+            (0..count).for_each(|_| in_child(|| in_orphan(work)));
+            0
+        });
+    }
+}
+
+// The functions below run in forks of the test inside of a namespace.
 
 /// Runs `work` in a child and waits for it.
-pub fn in_child(work: impl FnOnce()) {
-    // SAFETY: the child makes system calls only.
+///
+/// # Safety
+///
+/// As for [`orphans_that`].
+pub unsafe fn in_child(work: impl FnOnce()) {
+    // SAFETY: the caller's promise.
     unsafe {
         let pid = fork();
         if pid == 0 {
@@ -200,8 +235,12 @@ pub fn in_child(work: impl FnOnce()) {
 }
 
 /// Runs `work` in a child that is not waited for, after PID 1 has become its parent.
-pub fn in_orphan(work: impl FnOnce()) {
-    // SAFETY: the child makes system calls only.
+///
+/// # Safety
+///
+/// As for [`orphans_that`].
+pub unsafe fn in_orphan(work: impl FnOnce()) {
+    // SAFETY: the caller's promise.
     unsafe {
         let parent = libc::getpid();
         if fork() == 0 {

@@ -83,19 +83,20 @@ impl Running {
         Stat::from_file(format!("/proc/{}/stat", self.pid)).expect("its stat")
     }
 
+    /// How often it has gone to sleep. A program that sleeps was woken once less.
+    pub fn sleeps(&self) -> u64 {
+        let switches = self.status().voluntary_ctxt_switches;
+        switches.expect("Linux 2.6.23")
+    }
+
     pub fn cost(&self) -> Cost {
         Cost::of(Path::new(&format!("/proc/{}", self.pid)))
     }
 
-    /// Waits until pause sleeps in its last system call: pause, or ppoll on architectures without
-    /// pause. For pause(2) qemu-user calls rt_sigsuspend.
+    /// Waits until pause sleeps.
     #[track_caller]
     pub fn ready(self) -> Self {
-        self.await_call(&[
-            crate::programs::SYS_SLEEP,
-            libc::SYS_ppoll,
-            libc::SYS_rt_sigsuspend,
-        ]);
+        self.await_call(&SLEEPS);
         self
     }
 
@@ -226,30 +227,40 @@ impl Running {
     }
 
     /// Runs `work` in a process inside the PID namespace of the program, and waits for it. `work`
-    /// makes system calls only, and must exit with 0.
+    /// must return 0, the exit status of the process.
+    ///
+    /// # Safety
+    ///
+    /// The process is a fork of one with threads, so `work` may make system calls only.
     #[track_caller]
-    pub fn inside(&self, work: impl Fn() -> i32) {
-        let status = self.status_of(work);
+    pub unsafe fn inside(&self, work: impl Fn() -> i32) {
+        // SAFETY: the caller's promise.
+        let status = unsafe { self.status_of(work) };
         assert_eq!(
             status, 0,
             "the work inside failed ({NOT_ENTERED}: could not enter)"
         );
     }
 
-    /// As [`Running::inside`], for work that may end the program. The kernel then kills every
-    /// process of the namespace, this helper included.
+    /// Sends a signal to PID 1 from inside of its PID namespace. If that ends PID 1, the kernel
+    /// kills every process of the namespace, the one that sent the signal included.
     #[track_caller]
-    pub fn inside_to_the_end(&self, work: impl Fn() -> i32) {
-        let status = self.status_of(work);
+    pub fn signal_from_inside(&self, signal: i32) {
+        // SAFETY: a system call. The C library refuses two signals that it uses itself.
+        let status = unsafe { self.status_of(|| libc::syscall(libc::SYS_kill, 1, signal) as i32) };
         assert!(
             [0, 128 + libc::SIGKILL].contains(&status),
-            "the work inside failed: {status}"
+            "kill failed: {status}"
         );
     }
 
     /// The exit status of `work`, or 128 + signal as in a shell.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Running::inside`].
     #[track_caller]
-    fn status_of(&self, work: impl Fn() -> i32) -> i32 {
+    unsafe fn status_of(&self, work: impl Fn() -> i32) -> i32 {
         // SAFETY: the children make system calls only.
         let helper = unsafe { fork() };
         checked(helper).expect("fork");
@@ -267,10 +278,29 @@ impl Running {
     }
 }
 
+/// The system calls in which pause sleeps: rt_sigtimedwait or, where that is refused, pause(2). In
+/// place of the latter newer architectures have ppoll, and qemu-user calls rt_sigsuspend.
+const SLEEPS: [i64; 4] = [
+    libc::SYS_rt_sigtimedwait,
+    crate::programs::SYS_PAUSE,
+    libc::SYS_ppoll,
+    libc::SYS_rt_sigsuspend,
+];
+
+/// Whether a program sleeps as pause does, or as a program does that only calls pause(2).
+pub fn sleeps(pid: i32) -> bool {
+    call_of(pid).is_some_and(|call| SLEEPS.contains(&call))
+}
+
 /// The number of the system call in which a process sleeps.
 pub fn call_of(pid: i32) -> Option<i64> {
-    // /proc/PID/syscall: "running", or the number and six arguments; ESRCH after the end.
-    let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    call_in(Path::new(&format!("/proc/{pid}/syscall")))
+}
+
+/// The same by the process's file in /proc: "running", or the number and six arguments. After the
+/// end it cannot be read.
+pub fn call_in(file: &Path) -> Option<i64> {
+    let text = fs::read_to_string(file).ok()?;
     text.split_whitespace().next()?.parse().ok()
 }
 
@@ -303,8 +333,12 @@ fn enter(pid: i32) -> io::Result<()> {
 }
 
 /// Runs `work` in a child, and returns its exit status, or 128 + signal as in a shell.
-fn in_child(work: &impl Fn() -> i32) -> i32 {
-    // SAFETY: the child makes system calls only.
+///
+/// # Safety
+///
+/// As for [`Running::inside`].
+unsafe fn in_child(work: &impl Fn() -> i32) -> i32 {
+    // SAFETY: the caller's promise.
     unsafe {
         let pid = fork();
         if pid == 0 {

@@ -29,7 +29,10 @@ const E_ENTRY: usize = 24;
 #[repr(align(16))]
 struct Stack([usize; 6]);
 
-extern "C" fn main(stack: *const usize) -> ! {
+/// # Safety
+///
+/// `stack` is the stack pointer that the kernel started the process with.
+unsafe extern "C" fn main(stack: *const usize) -> ! {
     // SAFETY: the kernel puts argc there, followed by argv.
     let (argc, path) = unsafe { (*stack, CStr::from_ptr((*stack.add(2)) as _)) };
     let Ok(file) = open(path, OFlags::RDONLY, Mode::empty()) else {

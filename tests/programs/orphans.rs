@@ -1,10 +1,16 @@
-//! Makes a thousand orphans that end at once: a hundred children leave ten behind each. A fork
-//! of this program costs less than one of the tests, which have more memory.
+//! Makes a thousand orphans that end at once: a hundred children leave ten behind each. With an
+//! argument, one in ten calls PTRACE_TRACEME as a child of PID 1, which makes PID 1 its tracer.
+//! A fork of this program costs less than one of the tests, which have more memory.
 
 #![no_std]
 #![no_main]
 
-use rustix::process::{WaitOptions, wait};
+use core::arch::asm;
+
+use linux_raw_sys::general::__NR_ptrace;
+use linux_raw_sys::ptrace::PTRACE_TRACEME;
+use rustix::event::{Timespec, poll};
+use rustix::process::{WaitOptions, getppid, wait};
 use rustix::runtime_448b8ad740e2a26f::{Fork, kernel_fork};
 
 #[path = "../../src/end.rs"]
@@ -12,6 +18,12 @@ mod end;
 #[path = "../../src/start/mod.rs"]
 #[allow(dead_code, unused_imports)] // SA_RESTORER is for pause itself
 mod start;
+
+/// A tenth of a millisecond.
+const MOMENT: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000,
+};
 
 /// Forks, and returns whether this is the child.
 fn child() -> bool {
@@ -22,11 +34,44 @@ fn child() -> bool {
     }
 }
 
-extern "C" fn main(_stack: *const usize) -> ! {
+/// Makes the parent the tracer of this process, once the parent is PID 1. rustix has no ptrace;
+/// the kernel reads no argument but the first.
+fn traced_by_init() {
+    while !getppid().is_some_and(|parent| parent.is_init()) {
+        let _ = poll(&mut [], Some(&MOMENT));
+    }
+    let (number, request) = (__NR_ptrace as usize, PTRACE_TRACEME as usize);
+    // SAFETY: a system call that changes no memory, with what it overwrites.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!("syscall", inout("rax") number => _, in("rdi") request, out("rcx") _, out("r11") _);
+        #[cfg(target_arch = "aarch64")]
+        asm!("svc 0", in("x8") number, inout("x0") request => _);
+        // In Thumb r7 is reserved.
+        #[cfg(target_arch = "arm")]
+        asm!("push {{r7}}", "mov r7, {}", "svc 0", "pop {{r7}}", in(reg) number, inout("r0") request => _);
+        #[cfg(target_arch = "riscv64")]
+        asm!("ecall", in("a7") number, inout("a0") request => _);
+        #[cfg(target_arch = "powerpc64")]
+        asm!("sc", inout("r0") number => _, inout("r3") request => _, clobber_abi("C"));
+        #[cfg(target_arch = "s390x")]
+        asm!("svc 0", in("r1") number, inout("r2") request => _);
+    }
+}
+
+/// # Safety
+///
+/// `stack` is the stack pointer that the kernel started the process with.
+unsafe extern "C" fn main(stack: *const usize) -> ! {
+    // SAFETY: the kernel puts argc there.
+    let traced = unsafe { *stack } > 1;
     for _ in 0..100 {
         if child() {
-            for _ in 0..10 {
+            for n in 0..10 {
                 if child() {
+                    if traced && n == 0 {
+                        traced_by_init();
+                    }
                     end::exit(0)
                 }
             }
