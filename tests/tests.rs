@@ -59,6 +59,7 @@ mod debian;
 mod ending;
 mod engines;
 mod image;
+mod lives;
 mod machine;
 mod pod;
 mod readme;
