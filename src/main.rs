@@ -8,7 +8,7 @@
 //! | 2a | argc is 0 | ignored: the environment is never taken for arguments | |
 //! | 3 | its PID is not 1 | a warning on standard error; it goes on | |
 //! | 4 | SIGINT, SIGTERM | one line on standard error, in one write, then the end, whatever state standard error is in. This line, and each line of rows 1, 3 and 11, is written only if the kernel says that there is room for it and a reader | 0 |
-//! | 5 | INT, TERM or CHLD blocked or ignored by the starter | the same as if they were not: a SIGTERM that was pending takes effect at once | |
+//! | 5 | INT, TERM or CHLD blocked or ignored by the starter | the same as if they were not: a SIGTERM that was pending takes effect at once. Of all signals, SIGCHLD alone is blocked from then on | |
 //! | 6 | a child or an orphan ends | the kernel reaps it and does not wake pause, also while pause is stopped, frozen or without CPU | |
 //! | 6a | a child or an orphan ends that pause traces, because it called PTRACE_TRACEME or the starter of pause had seized it | pause is woken, reaps it, and sleeps again. A SIGCHLD that somebody sends wakes it once too, and nothing follows | |
 //! | 7 | there are zombies at the start, whatever their exit signal | reaped before the first sleep | |
@@ -21,21 +21,24 @@
 //! # Limits
 //!
 //! These limits remain, because a cure costs more than it is worth. Upstream's program has
-//! the first three too.
+//! the first four too.
 //!
 //! - `ppoll` and `write` are two system calls. Another writer of the same pipe can take the
 //!   room between them, a frozen file system or a FUSE server can hold any write, and
 //!   an eventfd of Linux 5.10 and 6.1 says that there is room where there is none. Then only
 //!   SIGKILL ends pause.
+//! - A terminal that nobody reads says that there is room while there is less than a line of it.
+//!   Then too only SIGKILL ends pause.
 //! - Where pause is not PID 1, its own write can raise a signal that ends or stops it: SIGXFSZ
 //!   at a limit of the file size, SIGPIPE on a socket of which one direction is shut, SIGTTOU on
-//!   a terminal with TOSTOP.
+//!   a terminal with TOSTOP. PID 1 cannot be stopped: in the background of such a terminal the
+//!   kernel begins the write again and again.
 //! - A signal that comes before its handler is set is dropped by the kernel, for any PID 1.
 //! - `/dev/kmsg` never says that there is room, so nothing is written to it.
 //! - rustix does not say why `pause` returned. In row 11, a tracer that ends this sleep with
 //!   EINTR therefore ends pause with 42.
-//! - EINTR means "again" in row 9. A seccomp filter that answers `rt_sigtimedwait` with EINTR each
-//!   time therefore keeps pause busy.
+//! - EINTR means "again" in row 9. A seccomp filter that answers `rt_sigtimedwait` with EINTR, or
+//!   with success, each time therefore keeps pause busy.
 //!
 //! The file reads from top to bottom as the life of the process.
 

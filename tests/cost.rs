@@ -1,22 +1,21 @@
 //! The cost of pause, compared in the same run with a program that does nothing. Counts are
 //! exact; two ratios are measured last, one after the other.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::Folder;
 use harness::launch::Launch;
 use harness::measure::{self, Memory, orphans};
 use harness::programs::{host, pause, program};
+use harness::{Folder, copy_program};
 
 /// Measures a program under a fixed path, so that its stack has the same content and begins
 /// at the same place within a page.
 fn memory(program: &Path) -> Memory {
     let folder = Folder::new("cost");
     let path = folder.join("program");
-    fs::copy(program, &path).expect("a copy");
+    copy_program(program, &path);
     measure::memory(Launch::new(&path))
 }
 

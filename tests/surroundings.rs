@@ -1,7 +1,6 @@
 //! pause needs no files, no privileges, no limits and no open descriptors.
 
 use std::ffi::CString;
-use std::fs;
 use std::path::Path;
 use std::ptr::null;
 
@@ -10,7 +9,7 @@ use libc::SIGTERM;
 use harness::launch::{Launch, become_user, checked};
 use harness::measure::orphans;
 use harness::programs::{host, pause};
-use harness::{Folder, VERSION};
+use harness::{Folder, VERSION, copy_program};
 
 /// Asserts that pause pauses, reaps and ends as usual, and what it writes.
 #[track_caller]
@@ -54,7 +53,7 @@ limited! {
     #[ignore = "needs scripts/test"]
     fn needs_no_proc_and_no_writable_root() {
         let root = Folder::new("root");
-        fs::copy(host(), root.join("pause")).expect("pause in it");
+        copy_program(&host(), &root.join("pause"));
         // SAFETY: system calls only.
         let launch = unsafe { Launch::new(Path::new("/pause")).before(read_only_root(&root)) };
         pauses(launch, TERMINATED);

@@ -74,6 +74,7 @@ limited! {
     }
 
     /// 20,000 ordinary orphans beside them wake nobody.
+    #[ignore = "needs scripts/test"]
     fn is_woken_by_no_other_orphan() {
         let running = pause().init().start().ready();
         running.settle();

@@ -175,6 +175,48 @@ pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
         return;
     }
     report.check(
+        "gVisor: its log of system calls shows what wakes pause",
+        || {
+            let folder = work.folder.join("runsc-log");
+            let log = format!("--debug-log={}/", folder.display());
+            let mut logging = runtime.clone();
+            logging.options.extend(
+                [
+                    "--debug",
+                    "--strace",
+                    "--strace-syscalls=rt_sigtimedwait",
+                    &log,
+                ]
+                .map(String::from),
+            );
+            let bundle = Bundle::new(work, &logging, &["/pause"]);
+            bundle.start("run", &[]);
+            bundle.sleeps();
+            let slept = || {
+                let line = format!(
+                    "cat {}/*.boot* | grep -c ' E rt_sigtimedwait('",
+                    folder.display()
+                );
+                harness::run("sh", &["-c", &line])
+                    .trim()
+                    .parse::<u64>()
+                    .expect("a number")
+            };
+            let sleeps_after = |command: &str| {
+                bundle.exec(command);
+                until("they are gone", || {
+                    bundle.children().is_empty().then_some(())
+                });
+                slept()
+            };
+            assert_eq!(slept(), 1);
+            assert_eq!(sleeps_after("/orphans"), 1, "an ordinary orphan woke it");
+            let woken = sleeps_after("/orphans traced") - 1;
+            assert!((1..=100).contains(&woken), "woken {woken} times");
+            format!("1,000 orphans: 0 times; 900, and 100 that it traces: {woken} times")
+        },
+    );
+    report.check(
         "gVisor: a signal that pause does not know ends it, as any first process",
         || {
             for program in [&["/pause"][..], &["sleep", "600"]] {

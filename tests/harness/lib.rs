@@ -125,6 +125,15 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
+/// Copies a program that is to be started. Another process writes the copy: if this one did, the
+/// child that another test forks meanwhile would have it open until its own execve, and the copy
+/// could not be started (ETXTBSY).
+#[track_caller]
+pub fn copy_program(from: &Path, to: &Path) {
+    let [from, to] = [from, to].map(|path| path.to_str().expect("UTF-8"));
+    run("cp", &[from, to]);
+}
+
 /// The SHA-256 of a file, in hexadecimal.
 #[track_caller]
 pub fn sha256(file: &Path) -> String {

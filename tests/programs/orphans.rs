@@ -11,7 +11,6 @@ use linux_raw_sys::general::__NR_ptrace;
 use linux_raw_sys::ptrace::PTRACE_TRACEME;
 use rustix::event::{Timespec, poll};
 use rustix::process::{WaitOptions, getppid, wait};
-use rustix::runtime_448b8ad740e2a26f::{Fork, kernel_fork};
 
 #[path = "../../src/end.rs"]
 mod end;
@@ -26,7 +25,9 @@ const MOMENT: Timespec = Timespec {
 };
 
 /// Forks, and returns whether this is the child.
+#[cfg(not(target_arch = "s390x"))]
 fn child() -> bool {
+    use rustix::runtime_448b8ad740e2a26f::{Fork, kernel_fork};
     // SAFETY: there is no other thread, and nothing that would have to know of a fork.
     match unsafe { kernel_fork() } {
         Ok(fork) => matches!(fork, Fork::Child(_)),
@@ -34,29 +35,53 @@ fn child() -> bool {
     }
 }
 
-/// Makes the parent the tracer of this process, once the parent is PID 1. rustix has no ptrace;
-/// the kernel reads no argument but the first.
+/// The same. clone(2) has its first two arguments the other way round on s390x, which rustix 1.1.6
+/// does not do: its child has no stack.
+#[cfg(target_arch = "s390x")]
+fn child() -> bool {
+    // SAFETY: there is no other thread.
+    match unsafe { system_call(linux_raw_sys::general::__NR_fork, 0) } {
+        pid if pid < 0 => end::exit(1),
+        pid => pid == 0,
+    }
+}
+
+/// Makes the parent the tracer of this process, once the parent is PID 1.
 fn traced_by_init() {
     while !getppid().is_some_and(|parent| parent.is_init()) {
         let _ = poll(&mut [], Some(&MOMENT));
     }
-    let (number, request) = (__NR_ptrace as usize, PTRACE_TRACEME as usize);
-    // SAFETY: a system call that changes no memory, with what it overwrites.
+    // SAFETY: it changes no memory, and reads no other argument.
+    if unsafe { system_call(__NR_ptrace, PTRACE_TRACEME) } < 0 {
+        end::exit(1);
+    }
+}
+
+/// A system call that rustix does not have, with one argument.
+///
+/// # Safety
+///
+/// As for the system call.
+unsafe fn system_call(number: u32, argument: u32) -> isize {
+    let (number, mut answer) = (number as usize, argument as isize);
+    // SAFETY: the caller's promise, and what the kernel overwrites.
     unsafe {
         #[cfg(target_arch = "x86_64")]
-        asm!("syscall", inout("rax") number => _, in("rdi") request, out("rcx") _, out("r11") _);
+        asm!("syscall", inout("rax") number => answer, in("rdi") answer, out("rcx") _, out("r11") _);
         #[cfg(target_arch = "aarch64")]
-        asm!("svc 0", in("x8") number, inout("x0") request => _);
+        asm!("svc 0", in("x8") number, inout("x0") answer);
         // In Thumb r7 is reserved.
         #[cfg(target_arch = "arm")]
-        asm!("push {{r7}}", "mov r7, {}", "svc 0", "pop {{r7}}", in(reg) number, inout("r0") request => _);
+        asm!("push {{r7}}", "mov r7, {}", "svc 0", "pop {{r7}}", in(reg) number, inout("r0") answer);
         #[cfg(target_arch = "riscv64")]
-        asm!("ecall", in("a7") number, inout("a0") request => _);
+        asm!("ecall", in("a7") number, inout("a0") answer);
+        // The summary overflow bit of cr0 says that r3 is an error.
         #[cfg(target_arch = "powerpc64")]
-        asm!("sc", inout("r0") number => _, inout("r3") request => _, clobber_abi("C"));
+        asm!("sc", "bns+ 1f", "neg 3, 3", "1:", inout("r0") number => _, inout("r3") answer, clobber_abi("C"));
         #[cfg(target_arch = "s390x")]
-        asm!("svc 0", in("r1") number, inout("r2") request => _);
+        asm!("svc 0", in("r1") number, inout("r2") answer);
     }
+    answer
 }
 
 /// # Safety
