@@ -52,17 +52,10 @@ pub fn check(node: &Node, report: &mut Report) {
             let pod = CriPod::new(node, Mode::Pod);
             let member = pod.start_with("member", "sleeper", user);
             assert_eq!(status(node, member.pid).ruid, 1000);
+            // AppArmor, which keeps signals of a container from pause, lets pause be its tracer.
             let woken = traced_orphans(node, pod.pid, |line| drop(pod.exec(&member, line)));
-            match separated(node, &pod, &member) {
-                Some(why) => {
-                    assert_eq!(woken, 0, "it was woken, and traced none");
-                    format!("none was traced: {why}")
-                }
-                None => {
-                    assert!((1..=100).contains(&woken), "woken {woken} times");
-                    format!("woken {woken} times by them and 900 others, 0 zombies")
-                }
-            }
+            assert!((1..=100).contains(&woken), "woken {woken} times");
+            format!("woken {woken} times by them and 900 others, 0 zombies")
         },
     );
     report.check("a container is replaced, and pause does not move", || {

@@ -62,7 +62,7 @@ impl Row {
                 let (old, new) = (module(root())?, module(copy)?);
                 let name = match old == new {
                     true => format!("the module is {new} in both"),
-                    false => format!("{new} in place of {old} in src/main.rs and src/end.rs"),
+                    false => format!("{new} in place of {old} in src/ and tests/programs/"),
                 };
                 let change = match pinned == version {
                     true => format!("rustix {version} is the pinned one"),
