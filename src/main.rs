@@ -33,8 +33,10 @@
 //!   at a limit of the file size, SIGPIPE on a socket of which one direction is shut, SIGTTOU on
 //!   a terminal with TOSTOP. PID 1 cannot be stopped: in the background of such a terminal the
 //!   kernel begins the write again and again.
-//! - A signal that comes before its handler is set is dropped by the kernel, for any PID 1.
+//! - A signal that comes before its handler is set is dropped by the kernel, for any PID 1, unless
+//!   the starter has blocked it.
 //! - `/dev/kmsg` never says that there is room, so nothing is written to it.
+//! - An orphan that pause traces and that a signal stops is never continued, and only SIGKILL ends it.
 //! - rustix does not say why `pause` returned. In row 11, a tracer that ends this sleep with
 //!   EINTR therefore ends pause with 42.
 //! - EINTR means "again" in row 9. A seccomp filter that answers `rt_sigtimedwait` with EINTR, or
@@ -77,7 +79,7 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
     let (argc, argv) = unsafe { (*stack, stack.add(1).cast::<&[u8; 3]>()) };
     // It is argc that ends the loop, not the null pointer behind argv: with argc 0, which
     // Linux allowed before 5.18 and gVisor allows, the environment begins where argv[1]
-    // would be. To count down saves 8 bytes (4 on aarch64).
+    // would be. To count down saves some bytes.
     for i in (1..argc).rev() {
         // SAFETY: `i` is below argc. Three bytes can be read even of an empty argument:
         // behind the last string the kernel puts the path of the program (AT_EXECFN) and
@@ -91,7 +93,7 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
         }
     }
 
-    // A loop, as three calls would take 34 bytes more (36 on aarch64).
+    // A loop, as three calls would take some 35 bytes more.
     let mut status = 0;
     loop {
         status += 1;
@@ -123,9 +125,9 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
     }
 
     // The kernel reaps no child that is traced by its parent, even if the parent ignores
-    // SIGCHLD: it sends the signal (do_notify_parent), and drops it unless it is blocked
-    // (sig_ignored). So SIGCHLD is blocked too, and pause sleeps until it comes. For every
-    // other child no signal is sent, and pause sleeps on.
+    // SIGCHLD. For such a child it sends SIGCHLD (do_notify_parent). An ignored signal is
+    // dropped, but not while it is blocked (sig_ignored). So SIGCHLD is blocked too, and pause
+    // sleeps until it comes. For every other child no signal is sent, and pause sleeps on.
     let mut child = KernelSigSet::empty();
     child.insert(Signal::CHILD);
     // After the handlers, so that a signal that was pending finds its own.

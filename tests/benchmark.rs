@@ -1,4 +1,4 @@
-//! `scripts/bench`: the check of sizes and counts, the byte map in README, and the formats
+//! `scripts/bench`: the check of sizes and counts, the byte map, and the formats
 //! that other tools read.
 
 use std::fs;

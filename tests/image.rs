@@ -149,17 +149,6 @@ limited! {
         }
     }
 
-    /// The sum of manifest, config and layer. A node pulls the index as well, which holds the
-    /// annotations. `scripts/bench --check` compares the exact number.
-    #[ignore = "needs scripts/test"]
-    fn is_a_kilobyte_for_a_platform() {
-        let archive = Archive::ours();
-        for (descriptor, manifest, config) in archive.platforms() {
-            let pulled = descriptor.size() + manifest.config().size() + manifest.layers()[0].size();
-            assert!(pulled <= 1340, "{}: {pulled} bytes", config.architecture());
-        }
-    }
-
     #[ignore = "needs scripts/test"]
     fn annotations_cost_a_platform_nothing() {
         let archive = Archive::ours();

@@ -82,6 +82,7 @@ limited! {
         // SAFETY: system calls only.
         unsafe {
             running.inside(|| {
+                // Of 20,050, each 401st: 50.
                 for n in 0..20_000 + MANY {
                     in_child(|| in_orphan(if n % 401 == 0 { be_traced } else { || () }));
                 }
@@ -169,6 +170,7 @@ fn with_seized(launch: Launch) -> Launch {
 fn traced_as_nobody() {
     match become_user(65534) {
         Ok(()) => be_traced(),
+        // The orphan does not end, which the test notices.
         // SAFETY: a system call.
         Err(_) => drop(unsafe { libc::pause() }),
     }

@@ -58,7 +58,8 @@ NEAR_EINTR = [EINTR ^ 1 << bit for bit in range(12) if EINTR ^ 1 << bit]
 NEAR_OUT = [OUT ^ 1 << bit for bit in range(16)]
 LAST = 4095  # the largest error of any system call
 
-# For the calls of main, a signal may come behind each, once it has a handler.
+# A signal may come behind the calls of main, once it has a handler. None comes between ppoll and
+# write of a line of main: the model of say would be the same for it.
 ANSWERS = {
     "rt_sigaction": [Answer(0), *errors(EPERM, EINVAL, ENOSYS), *interrupted(0)],
     "rt_sigprocmask": [Answer(0), *errors(EPERM), *interrupted(0)],
@@ -80,7 +81,7 @@ def contract(arguments, version):
         for status, signal in enumerate((INT, TERM, CHLD), 1):
             if (yield "rt_sigaction", signal) != 0:
                 return status  # row 10
-        yield ("rt_sigprocmask",)  # row 5: now a signal may come
+        yield ("rt_sigprocmask",)  # row 5: now a signal may come that the starter has blocked
         if (yield ("getpid",)) != 1:
             yield from say(2, WARNING)  # row 3
         woken = CHLD

@@ -6,7 +6,7 @@ the contract in their lives (lives.py): a measure of what the lives notice.
 COUNT bits are drawn by SEED, none twice, from what the lives of the unchanged program run: not from
 traps and fillers. Prints the byte and the bit of each change that was not noticed. Most of these
 change nothing that anybody could see, such as a bit that the processor ignores. Ends with 1 if
-fewer than 85 in a hundred were noticed.
+fewer than 85 in a hundred were noticed, of 100 or more.
 """
 
 import random
@@ -41,8 +41,9 @@ def main():
             unnoticed.append(f"{bit // 8:#x}.{bit % 8}")
     noticed = len(sample) - len(unnoticed)
     print(f"{architecture}: {noticed} of {len(sample)} flipped bits were noticed, seed {seed}")
-    print(f"{architecture}: not noticed: {' '.join(unnoticed)}")
-    if noticed * 100 < ENOUGH * len(sample):
+    if unnoticed:
+        print(f"{architecture}: not noticed: {' '.join(unnoticed)}")
+    if len(sample) >= 100 and noticed * 100 < ENOUGH * len(sample):  # fewer fail by chance
         sys.exit(f"{architecture}: fewer than {ENOUGH} in a hundred")
 
 

@@ -28,8 +28,8 @@ GARBAGE = 0xA5  # in memory and registers whose content nobody promised
 
 def numbers(sigaction, sigprocmask, sigtimedwait, getpid, wait4, pause, ppoll, write, exit_group):
     """The numbers of the system calls, as in the kernel's unistd.h."""
-    short = {"sigaction": "rt_sigaction", "sigprocmask": "rt_sigprocmask", "sigtimedwait": "rt_sigtimedwait"}
-    return {number: short.get(name, name) for name, number in locals().items() if isinstance(number, int)}
+    whole = {"sigaction": "rt_sigaction", "sigprocmask": "rt_sigprocmask", "sigtimedwait": "rt_sigtimedwait"}
+    return {number: whole.get(name, name) for name, number in locals().items() if isinstance(number, int)}
 
 
 def numbered(letter, count):
@@ -252,7 +252,7 @@ class Program:
             if not handled and name not in ("ppoll", "write", "exit_group"):  # main makes this call
                 frames.add(self.cpu.reg_read(self.arch.sp))
             if len(frames) > 1 or self.cpu.reg_read(self.arch.sp) % self.arch.size:
-                raise Departure(f"{name} with another stack pointer than the call before")
+                raise Departure(f"{name} with a stack pointer that is not aligned, or not that of the call before")
             if call != wanted:
                 raise Departure(f"{call}, not {wanted}")
             if ended:
