@@ -17,7 +17,7 @@ const LAST: i32 = 64;
 
 /// Asserts that pause still pauses, and that SIGTERM still ends it.
 #[track_caller]
-fn pauses(running: Running) {
+pub fn pauses(running: Running) {
     let running = running.ready();
     assert!(running.is_alive());
     running.signal(SIGTERM);

@@ -3,14 +3,13 @@
 
 use std::path::Path;
 
-use libc::{SIGKILL, SIGTERM};
+use libc::SIGKILL;
 
-use crate::signals::freeze;
+use crate::signals::{freeze, pauses};
 use harness::cgroup::Cgroup;
 use harness::launch::{Launch, become_user, checked, leave_sleeper};
 use harness::measure::{be_traced, in_child, in_orphan, orphans, orphans_that, traced_orphans};
 use harness::programs::pause;
-use harness::running::Running;
 use harness::until;
 
 /// The number of traced orphans in most tests.
@@ -21,7 +20,7 @@ on_every_platform! {
         let running = pause().init().start().ready();
         traced_orphans(&running, MANY);
         running.childless();
-        ends(running);
+        pauses(running);
     }
 
     /// They are stopped by SIGTRAP at execve, and only SIGKILL ends them.
@@ -38,7 +37,7 @@ on_every_platform! {
             unsafe { libc::kill(pid, SIGKILL) };
         }
         running.childless();
-        ends(running);
+        pauses(running);
     }
 
     fn reaps_a_child_that_its_starter_had_seized(pause) {
@@ -47,7 +46,7 @@ on_every_platform! {
         // SAFETY: a child of pause that only sleeps.
         unsafe { libc::kill(pid, SIGKILL) };
         running.childless();
-        ends(running);
+        pauses(running);
     }
 
     fn reaps_orphans_that_it_traces_when_it_is_continued(pause) {
@@ -58,7 +57,7 @@ on_every_platform! {
         until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
         running.signal(libc::SIGCONT);
         running.childless();
-        ends(running);
+        pauses(running);
     }
 }
 
@@ -70,7 +69,7 @@ limited! {
         // SAFETY: system calls only.
         unsafe { orphans_that(&running, MANY, traced_as_nobody) };
         running.childless();
-        ends(running);
+        pauses(running);
     }
 
     /// 20,000 ordinary orphans beside them wake nobody.
@@ -108,7 +107,7 @@ limited! {
         until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
         freeze(&group, false);
         running.childless();
-        ends(running);
+        pauses(running);
     }
 
     #[ignore = "needs scripts/test"]
@@ -119,7 +118,7 @@ limited! {
         group.add(running.pid());
         traced_orphans(&running, MANY);
         running.childless();
-        ends(running);
+        pauses(running);
     }
 
     /// The control: a program that only ignores SIGCHLD leaves zombies of them, and of no other.
@@ -137,16 +136,8 @@ limited! {
         let running = pause().init().without(libc::SYS_rt_sigtimedwait).start().ready();
         traced_orphans(&running, MANY);
         until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
-        ends(running);
+        pauses(running);
     }
-}
-
-/// Asserts that pause sleeps, and that SIGTERM ends it.
-#[track_caller]
-fn ends(running: Running) {
-    let running = running.ready();
-    running.signal(SIGTERM);
-    assert_eq!(running.end().how, Ok(0));
 }
 
 /// The state of a process, as `Z`.

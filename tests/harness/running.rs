@@ -293,7 +293,7 @@ pub fn sleeps(pid: i32) -> bool {
 }
 
 /// The number of the system call in which a process sleeps.
-pub fn call_of(pid: i32) -> Option<i64> {
+fn call_of(pid: i32) -> Option<i64> {
     call_in(Path::new(&format!("/proc/{pid}/syscall")))
 }
 
