@@ -34,9 +34,7 @@ fn main() {
     } else {
         let lld = format!("-B{}", gcc_ld());
         let cc = ["-nostartfiles".to_string(), "-fuse-ld=lld".to_string(), lld];
-        cc.into_iter()
-            .chain(flags.map(|flag| format!("-Wl,{flag}")))
-            .collect()
+        cc.into_iter().chain(flags.map(|flag| format!("-Wl,{flag}"))).collect()
     };
     for flag in flags {
         println!("cargo::rustc-link-arg-bins={flag}");
@@ -56,9 +54,5 @@ fn gcc_ld() -> String {
         format!("{}/lib/rustlib/{host}/bin/gcc-ld", sysroot.trim())
     };
     let own = folder(env::var("RUSTC").unwrap());
-    if Path::new(&own).exists() {
-        own
-    } else {
-        folder("rustc".into())
-    }
+    if Path::new(&own).exists() { own } else { folder("rustc".into()) }
 }

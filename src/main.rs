@@ -85,10 +85,7 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
         // behind the last string the kernel puts the path of the program (AT_EXECFN) and
         // a null pointer.
         if let [b'-', b'v' | b'V', 0] = unsafe { *argv.add(i) } {
-            say(
-                raw_stdout(),
-                concat!("pause ", env!("CARGO_PKG_VERSION"), "\n"),
-            );
+            say(raw_stdout(), concat!("pause ", env!("CARGO_PKG_VERSION"), "\n"));
             exit(0);
         }
     }

@@ -5,8 +5,5 @@ fn main() {
     let text = std::fs::read_to_string("../Cargo.toml").expect("../Cargo.toml");
     let manifest: toml::Table = text.parse().expect("TOML");
     let version = manifest["workspace"]["package"]["version"].as_str();
-    println!(
-        "cargo::rustc-env=PAUSE_VERSION={}",
-        version.expect("a version")
-    );
+    println!("cargo::rustc-env=PAUSE_VERSION={}", version.expect("a version"));
 }

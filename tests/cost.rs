@@ -6,9 +6,17 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::launch::Launch;
-use harness::measure::{self, Memory, orphans};
-use harness::programs::{host, pause, program};
+use harness::measure::{self, Memory};
+use harness::programs::{host, program};
+use harness::suite::Suite;
+use harness::tests;
 use harness::{Folder, copy_program};
+
+pub fn list(suite: &mut Suite) {
+    suite.host(tests![takes_no_more_memory_than_doing_nothing]);
+    suite
+        .timed(tests![is_charged_no_more_than_doing_nothing, takes_no_longer_than_ending_at_once,]);
+}
 
 /// Measures a program under a fixed path, so that its stack has the same content and begins
 /// at the same place within a page.
@@ -25,10 +33,7 @@ fn medians(programs: [&PathBuf; 2]) -> [Duration; 2] {
     for _ in 0..1000 {
         for (program, times) in programs.iter().zip(&mut times) {
             let start = Instant::now();
-            let status = Command::new(program)
-                .arg("-v")
-                .stdout(Stdio::null())
-                .status();
+            let status = Command::new(program).arg("-v").stdout(Stdio::null()).status();
             times.push(start.elapsed());
             assert!(status.expect("start").success());
         }
@@ -39,76 +44,50 @@ fn medians(programs: [&PathBuf; 2]) -> [Duration; 2] {
     })
 }
 
-limited! {
-    /// Resident pages, page tables and faults.
-    fn takes_no_more_memory_than_doing_nothing() {
-        let ours = memory(&host());
-        let floor = memory(&program("noop"));
-        eprintln!("pause {ours:?}\nno-op {floor:?}");
-        assert_eq!(ours, floor);
-    }
-
-    #[ignore = "needs scripts/test"]
-    fn reaps_20000_orphans_for_nothing() {
-        let running = pause().init().start().ready();
-        let before = running.settle();
-        orphans(&running, 20_000);
-        running.childless();
-        assert_eq!(running.settle(), before);
-    }
-
-    #[ignore = "needs scripts/test"]
-    fn leaves_none_of_3000_zombies_while_it_is_stopped() {
-        let running = pause().init().start().ready();
-        running.signal(libc::SIGSTOP);
-        running.stopped();
-        orphans(&running, 3000);
-        running.childless();
-    }
+/// Resident pages, page tables and faults.
+fn takes_no_more_memory_than_doing_nothing() {
+    let ours = memory(&host());
+    let floor = memory(&program("noop"));
+    eprintln!("pause {ours:?}\nno-op {floor:?}");
+    assert_eq!(ours, floor);
+    assert_eq!(ours.faults, 1);
 }
 
-/// Ratios that other work on the machine would change. scripts/test runs these tests one
-/// after another when all others have ended. The best of up to ten rounds counts.
-mod timed {
-    use super::*;
+// Ratios that other work on the machine would change. The best of up to ten rounds counts.
 
-    /// The number of rounds in which a ratio is measured, at most.
-    const ROUNDS: usize = 10;
+/// The number of rounds in which a ratio is measured, at most.
+const ROUNDS: usize = 10;
 
-    /// Returns the first ratio that is not above `limit`, or else the smallest of all rounds.
-    fn best(limit: f64, mut ratio: impl FnMut() -> f64) -> f64 {
-        let mut smallest = f64::INFINITY;
-        for _ in 0..ROUNDS {
-            smallest = smallest.min(ratio());
-            if smallest <= limit {
-                break;
-            }
-        }
-        smallest
-    }
-
-    limited! {
-        #[ignore = "needs scripts/test"]
-        fn is_charged_no_more_than_doing_nothing() {
-            // The kernel charges in batches, which are less than 1% of the sum for this many processes.
-            let ratio = best(1.02, || {
-                let [ours, floor] = [host(), program("noop")].map(|program| measure::charge(&program, 1000));
-                eprintln!("charged a process, in bytes: pause {ours}, no-op {floor}");
-                ours as f64 / floor as f64
-            });
-            assert!(ratio <= 1.02, "{ratio:.3} times as much");
-        }
-
-        #[ignore = "needs scripts/test"]
-        fn takes_no_longer_than_ending_at_once() {
-            measure::pin(measure::cpus()[0]).expect("a CPU");
-            let (ours, floor) = (host(), program("exit"));
-            let ratio = best(1.05, || {
-                let [ours, floor] = medians([&ours, &floor]);
-                eprintln!("exec to exit: -v {ours:?}, exit {floor:?}");
-                ours.as_secs_f64() / floor.as_secs_f64()
-            });
-            assert!(ratio <= 1.05, "{ratio:.3} times as long");
+/// Returns the first ratio that is not above `limit`, or else the smallest of all rounds.
+fn best(limit: f64, mut ratio: impl FnMut() -> f64) -> f64 {
+    let mut smallest = f64::INFINITY;
+    for _ in 0..ROUNDS {
+        smallest = smallest.min(ratio());
+        if smallest <= limit {
+            break;
         }
     }
+    smallest
+}
+
+fn is_charged_no_more_than_doing_nothing() {
+    // The kernel charges in batches, which are less than 1% of the sum for this many processes.
+    let ratio = best(1.02, || {
+        let [ours, floor] =
+            [host(), program("noop")].map(|program| measure::charge(&program, 1000));
+        eprintln!("charged a process, in bytes: pause {ours}, no-op {floor}");
+        ours as f64 / floor as f64
+    });
+    assert!(ratio <= 1.02, "{ratio:.3} times as much");
+}
+
+fn takes_no_longer_than_ending_at_once() {
+    measure::pin(measure::cpus()[0]).expect("a CPU");
+    let (ours, floor) = (host(), program("exit"));
+    let ratio = best(1.05, || {
+        let [ours, floor] = medians([&ours, &floor]);
+        eprintln!("exec to exit: -v {ours:?}, exit {floor:?}");
+        ours.as_secs_f64() / floor.as_secs_f64()
+    });
+    assert!(ratio <= 1.05, "{ratio:.3} times as long");
 }

@@ -8,15 +8,31 @@ use goblin::elf::Elf;
 use serde_json::Value;
 
 use harness::cell::{Cell, left_behind};
+use harness::checkout::home_of;
+use harness::debian::debootstrap;
 use harness::programs::{
-    HOST, Platform, debian_platforms, dist, emulated_platforms, for_each, platform, platforms,
-    program, qemu_user, root, size,
+    HOST, Platform, debian_platforms, dist, emulated_platforms, host_platform, platforms, program,
+    qemu_user, root, size,
 };
-use harness::{Folder, readme, run, until};
+use harness::suite::Suite;
+use harness::tests;
+use harness::{Folder, TERMINATED, documentation, run, until};
+
+pub fn list(suite: &mut Suite) {
+    suite.prepared(tests![
+        builders_make_the_same_file_from_the_containerfile,
+        a_cell_leaves_nothing,
+        podman_holds_a_pod_with_it,
+        reaps_orphans_of_a_member_of_podman_that_it_traces,
+        docker_holds_a_pod_with_it,
+        containerd_runs_it_on_either_snapshotter,
+        a_registry_takes_it_and_gives_it_back,
+        podman_runs_other_platforms,
+    ]);
+}
 
 const NAME: &str = concat!("localhost/pause:", env!("PAUSE_VERSION"));
 const VERSION: &str = concat!("pause ", env!("PAUSE_VERSION"));
-const LINE: &str = "Shutting down, got signal: Terminated";
 
 fn archive() -> String {
     format!("{}/dist/pause.oci.tar", root().display())
@@ -35,11 +51,8 @@ fn digest_of(index: &str, arch: &str) -> String {
 
 /// The options with which skopeo takes a platform of an image.
 fn choose(platform: &Platform) -> String {
-    let variant = platform.variant.unwrap_or_default();
-    format!(
-        "--override-arch {} --override-variant '{variant}'",
-        platform.architecture
-    )
+    let variant = platform.variant.as_deref().unwrap_or_default();
+    format!("--override-arch {} --override-variant '{variant}'", platform.architecture)
 }
 
 /// The number of processes in a PID namespace.
@@ -49,184 +62,228 @@ fn processes_in(namespace: &Path) -> usize {
     links.filter(|link| link == namespace).count()
 }
 
-limited! {
-    #[ignore = "needs scripts/test"]
-    fn a_cell_leaves_nothing() {
-        let cell = Cell::docker();
-        cell.run(&format!("docker load --input {}", archive()));
-        let container = cell.run(&format!("docker run --detach -p 8080:80 {NAME}"));
-        let namespace = fs::read_link(format!("/proc/{}/ns/pid", cell.init)).expect("its PID namespace");
-        let (groups, name) = (cell.groups.clone(), cell.name.clone());
-        assert!(!left_behind(&name).is_empty(), "its control groups");
-        // The cell's pause, dockerd, its containerd, a shim, a proxy, and the container's pause.
-        assert!(processes_in(&namespace) >= 6);
-        drop(cell);
-        assert_eq!(processes_in(&namespace), 0);
-        assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
-        for name in [&name, &container] {
-            assert_eq!(left_behind(name), Vec::<String>::new());
-        }
+fn a_cell_leaves_nothing() {
+    let cell = Cell::docker();
+    cell.run(&format!("docker load --input {}", archive()));
+    let container = cell.run(&format!("docker run --detach -p 8080:80 {NAME}"));
+    let namespace =
+        fs::read_link(format!("/proc/{}/ns/pid", cell.init)).expect("its PID namespace");
+    let (groups, name) = (cell.groups.clone(), cell.name.clone());
+    assert!(!left_behind(&name).is_empty(), "its control groups");
+    // The cell's pause, dockerd, its containerd, a shim, a proxy, and the container's pause.
+    assert!(processes_in(&namespace) >= 6);
+    drop(cell);
+    assert_eq!(processes_in(&namespace), 0);
+    assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
+    for name in [&name, &container] {
+        assert_eq!(left_behind(name), Vec::<String>::new());
     }
+}
 
-    #[ignore = "needs scripts/test"]
-    fn podman_holds_a_pod_with_it() {
-        let cell = Cell::start();
-        assert_eq!(cell.run(&format!("podman load --quiet --input {}", archive())), format!("Loaded image: {NAME}"));
-        assert_eq!(cell.run(&format!("podman run --rm {NAME} -v")), VERSION);
-        cell.run(&format!("podman pod create --name pod --infra-name infra --infra-image {NAME} --share pid,net,ipc,uts -p 8080:80"));
-        cell.run("podman pod start pod");
-        cell.run("podman pod stop pod");
-        assert_eq!(cell.run("podman inspect --format '{{.State.ExitCode}}' infra"), "0");
-        assert_eq!(cell.run("podman logs infra 2>&1"), LINE);
+fn podman_holds_a_pod_with_it() {
+    let cell = Cell::start();
+    assert_eq!(
+        cell.run(&format!("podman load --quiet --input {}", archive())),
+        format!("Loaded image: {NAME}")
+    );
+    assert_eq!(cell.run(&format!("podman run --rm {NAME} -v")), VERSION);
+    cell.run(&format!("podman pod create --name pod --infra-name infra --infra-image {NAME} --share pid,net,ipc,uts -p 8080:80"));
+    cell.run("podman pod start pod");
+    cell.run("podman pod stop pod");
+    assert_eq!(cell.run("podman inspect --format '{{.State.ExitCode}}' infra"), "0");
+    assert_eq!(cell.run("podman logs infra 2>&1"), TERMINATED);
 
-        // The same by README's file, for every pod.
-        cell.run(&format!("mkdir -p /etc/containers/containers.conf.d && printf %s '{}' >/etc/containers/containers.conf.d/99-pause.conf", readme::block("podman", "toml")));
-        cell.run("podman pod create --infra-name configured");
-        assert_eq!(cell.run("podman inspect --format '{{.ImageName}}' configured"), NAME);
+    // The same by the file of docs/switch.md, for every pod.
+    cell.run(&format!("mkdir -p /etc/containers/containers.conf.d && printf %s '{}' >/etc/containers/containers.conf.d/99-pause.conf", documentation::block("podman", "toml")));
+    cell.run("podman pod create --infra-name configured");
+    assert_eq!(cell.run("podman inspect --format '{{.ImageName}}' configured"), NAME);
+}
+
+/// With podman's own seccomp profile. Neither it nor the user keeps a member from making pause
+/// its tracer.
+fn reaps_orphans_of_a_member_of_podman_that_it_traces() {
+    let cell = Cell::start();
+    cell.run(&format!("podman load --quiet --input {}", archive()));
+    let folder = program("orphans").parent().expect("a folder").display().to_string();
+    cell.run(&format!(
+        "tar --create --directory {folder} orphans | podman import --quiet - localhost/member"
+    ));
+    cell.run(&format!(
+        "podman pod create --name pod --infra-name infra --infra-image {NAME} --share pid"
+    ));
+    cell.run("podman pod start pod");
+    let pid = cell.run("podman inspect --format '{{.State.Pid}}' infra");
+    let sleeps = || {
+        cell.run(&format!("sed -n 's/^voluntary_ctxt_switches:\t//p' /proc/{pid}/status"))
+            .parse::<u64>()
+            .expect("a number")
+    };
+    let before = sleeps();
+    // 1,000 orphans, of which pause traces 100.
+    cell.run("podman run --rm --pod pod --user 1000 localhost/member /orphans traced");
+    until("pause has no child", || {
+        cell.run(&format!("cat /proc/{pid}/task/{pid}/children")).is_empty().then_some(())
+    });
+    let woken = sleeps() - before;
+    // On a busy machine the kernel may let pause wait for a lock while it reaps, which counts as well.
+    assert!((1..=200).contains(&woken), "woken {woken} times");
+    cell.run("podman pod stop pod");
+    assert_eq!(cell.run("podman inspect --format '{{.State.ExitCode}}' infra"), "0");
+}
+
+/// With Docker's own image store, which reads no OCI layout.
+fn docker_holds_a_pod_with_it() {
+    let cell = Cell::docker();
+    assert!(
+        cell.run(&format!("docker load --input {}", archive()))
+            .starts_with(&format!("Loaded image: {NAME}\n"))
+    );
+    assert_eq!(
+        cell.run(&format!("docker images --format '{{{{.Size}}}}' {NAME}")),
+        format!("{}B", size(&HOST))
+    );
+    assert_eq!(cell.run(&format!("docker run --rm {NAME} -v")), VERSION);
+    cell.run(&format!("docker run --detach --name pause --ipc=shareable -p 8080:80 {NAME}"));
+    cell.run("docker stop pause");
+    assert_eq!(cell.run("docker inspect --format '{{.State.ExitCode}}' pause"), "0");
+    assert_eq!(cell.run("docker logs pause 2>&1"), TERMINATED);
+}
+
+fn containerd_runs_it_on_either_snapshotter() {
+    let cell = Cell::containerd();
+    for (namespace, options) in [("k8s.io", "--all-platforms"), ("default", "")] {
+        cell.run(&format!("ctr -n {namespace} images import {options} {}", archive()));
+        // In the namespace k8s.io, containerd's CRI plugin adds a name with the digest of the config.
+        let names = cell.run(&format!("ctr -n {namespace} images list --quiet | grep -v ^sha256:"));
+        assert_eq!(names, NAME);
     }
-
-    /// With podman's own seccomp profile. Neither it nor the user keeps a member from making pause
-    /// its tracer.
-    #[ignore = "needs scripts/test"]
-    fn reaps_orphans_of_a_member_of_podman_that_it_traces() {
-        let cell = Cell::start();
-        cell.run(&format!("podman load --quiet --input {}", archive()));
-        let folder = program("orphans").parent().expect("a folder").display().to_string();
-        cell.run(&format!("tar --create --directory {folder} orphans | podman import --quiet - localhost/member"));
-        cell.run(&format!("podman pod create --name pod --infra-name infra --infra-image {NAME} --share pid"));
-        cell.run("podman pod start pod");
-        let pid = cell.run("podman inspect --format '{{.State.Pid}}' infra");
-        let sleeps = || cell.run(&format!("sed -n 's/^voluntary_ctxt_switches:\t//p' /proc/{pid}/status")).parse::<u64>().expect("a number");
-        let before = sleeps();
-        // 1,000 orphans, of which pause traces 100.
-        cell.run("podman run --rm --pod pod --user 1000 localhost/member /orphans traced");
-        until("pause has no child", || cell.run(&format!("cat /proc/{pid}/task/{pid}/children")).is_empty().then_some(()));
-        let woken = sleeps() - before;
-        // On a busy machine the kernel may let pause wait for a lock while it reaps, which counts as well.
-        assert!((1..=200).contains(&woken), "woken {woken} times");
-        cell.run("podman pod stop pod");
-        assert_eq!(cell.run("podman inspect --format '{{.State.ExitCode}}' infra"), "0");
-    }
-
-    /// With Docker's own image store, which reads no OCI layout.
-    #[ignore = "needs scripts/test"]
-    fn docker_holds_a_pod_with_it() {
-        let cell = Cell::docker();
-        assert!(cell.run(&format!("docker load --input {}", archive())).starts_with(&format!("Loaded image: {NAME}\n")));
-        assert_eq!(cell.run(&format!("docker images --format '{{{{.Size}}}}' {NAME}")), format!("{}B", size(&HOST)));
-        assert_eq!(cell.run(&format!("docker run --rm {NAME} -v")), VERSION);
-        cell.run(&format!("docker run --detach --name pause --ipc=shareable -p 8080:80 {NAME}"));
-        cell.run("docker stop pause");
-        assert_eq!(cell.run("docker inspect --format '{{.State.ExitCode}}' pause"), "0");
-        assert_eq!(cell.run("docker logs pause 2>&1"), LINE);
-    }
-
-    #[ignore = "needs scripts/test"]
-    fn containerd_runs_it_on_either_snapshotter() {
-        let cell = Cell::containerd();
-        for (namespace, options) in [("k8s.io", "--all-platforms"), ("default", "")] {
-            cell.run(&format!("ctr -n {namespace} images import {options} {}", archive()));
-            // In the namespace k8s.io, containerd's CRI plugin adds a name with the digest of the config.
-            let names = cell.run(&format!("ctr -n {namespace} images list --quiet | grep -v ^sha256:"));
-            assert_eq!(names, NAME);
-        }
-        for snapshotter in ["overlayfs", "native"] {
-            cell.run(&format!("ctr images import --snapshotter {snapshotter} {}", archive()));
-            for (signal, status) in [("SIGTERM", 0), ("SIGINT", 0), ("SIGKILL", 137)] {
-                // On a busy machine ctr may end before it has copied what the container printed
-                // (containerd#8643, containerd#13931): then it is tried again.
-                until("ctr prints pause's last line, or none after SIGKILL", || {
-                    let mut run = cell.command("ctr");
-                    run.args(["run", "--rm", "--snapshotter", snapshotter, NAME, "pause"]);
-                    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ctr");
-                    until("it runs", || cell.run("ctr task list").contains("RUNNING").then_some(()));
-                    until("ctr prints the version", || {
-                        (cell.run("ctr task exec --exec-id v pause /pause -v") == VERSION).then_some(())
-                    });
-                    cell.run(&format!("ctr task kill --signal {signal} pause"));
-                    let output = run.wait_with_output().expect("ctr");
-                    assert_eq!(output.status.code(), Some(status), "{snapshotter}, {signal}");
-                    let said = String::from_utf8_lossy(&output.stderr).contains("Shutting down, got signal: ");
-                    (said == (status == 0)).then_some(())
+    for snapshotter in ["overlayfs", "native"] {
+        cell.run(&format!("ctr images import --snapshotter {snapshotter} {}", archive()));
+        for (signal, status) in [("SIGTERM", 0), ("SIGINT", 0), ("SIGKILL", 137)] {
+            // On a busy machine ctr may end before it has copied what the container printed
+            // (containerd#8643, containerd#13931): then it is tried again.
+            until("ctr prints pause's last line, or none after SIGKILL", || {
+                let mut run = cell.command("ctr");
+                run.args(["run", "--rm", "--snapshotter", snapshotter, NAME, "pause"]);
+                let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ctr");
+                until("it runs", || cell.run("ctr task list").contains("RUNNING").then_some(()));
+                until("ctr prints the version", || {
+                    (cell.run("ctr task exec --exec-id v pause /pause -v") == VERSION).then_some(())
                 });
-            }
+                cell.run(&format!("ctr task kill --signal {signal} pause"));
+                let output = run.wait_with_output().expect("ctr");
+                assert_eq!(output.status.code(), Some(status), "{snapshotter}, {signal}");
+                let wrote = String::from_utf8_lossy(&output.stderr).contains("Shutting down");
+                (wrote == (status == 0)).then_some(())
+            });
         }
     }
+}
 
-    /// Builds the Containerfile as it is, from nothing, by each builder: for this machine, and
-    /// for another platform. The build stage is an image of Debian's packages and the toolchain of
-    /// this machine, as no registry can be reached.
-    #[ignore = "needs scripts/test"]
-    fn builders_make_the_same_file_from_the_containerfile() {
-        let other = debian_platforms();
-        let other = other.iter().find(|one| one.architecture != *HOST).expect("another platform");
-        let both = [&platform(&HOST), other];
-        let builder = Builder::new(&both);
-        let cell = Cell::docker();
-        let tar = builder.0.join("builder.tar");
-        cell.run(&format!("docker import {0} builder && podman import --quiet {0} localhost/builder", tar.display()));
-        let root = root().display();
-        for platform in both {
-            let arch = platform.architecture;
-            let common = format!("--build-arg BUILDER=localhost/builder --build-arg BUILDPLATFORM=linux/{} --platform {platform} {root}", *HOST);
-            for program in ["podman", "buildah"] {
-                let image = format!("localhost/{program}:{arch}");
-                // Where they isolate a build by more, a cell is not enough.
-                cell.run(&format!("BUILDAH_ISOLATION=chroot {program} build --quiet --pull=never --tag {image} {common}"));
-                assert_eq!(cell.run(&format!("podman inspect --format '{{{{.Architecture}}}} {{{{.Config.User}}}} {{{{.Config.Entrypoint}}}} {{{{.Config.Cmd}}}}' {image}")),
-                    format!("{arch} 65535:65535 [/pause] []"));
-                cell.run(&format!("cd /run && cid=$(podman create {image}) && podman cp $cid:/pause . && cmp pause {}", dist(arch).display()));
-            }
-            cell.run(&format!("DOCKER_BUILDKIT=1 /usr/bin/docker build --file {root}/Containerfile --build-arg BUILDER=builder --platform {platform} --tag buildkit:{arch} {root}"));
-            assert_eq!(cell.run(&format!("docker inspect --format '{{{{.Architecture}}}} {{{{.Config.User}}}} {{{{.Config.Entrypoint}}}} {{{{.Config.Cmd}}}}' buildkit:{arch}")),
-                format!("{arch} 65535:65535 [/pause] []"));
-            cell.run(&format!("cd /run && cid=$(docker create buildkit:{arch}) && docker cp $cid:/pause . && cmp pause {}", dist(arch).display()));
-        }
+/// Builds the Containerfile as it is, from nothing, by each builder: podman for this machine, buildah
+/// and BuildKit for another platform. The build stage is an image of Debian's packages and the
+/// toolchain of this machine, as no registry can be reached. BuildKit makes the tool as well; podman
+/// and buildah get it with this image, as each would take a minute for it.
+fn builders_make_the_same_file_from_the_containerfile() {
+    let other = debian_platforms();
+    let other = other.iter().find(|one| one.architecture != *HOST).expect("another platform");
+    let builder = Builder::new(&[host_platform(), other]);
+    let cell = Cell::docker();
+    let tar = builder.0.join("builder.tar");
+    cell.run(&format!(
+        "docker import {0} localhost/builder
+         podman import --quiet --change 'ENV PAUSE_XTASK=/xtask' {0} localhost/builder",
+        tar.display()
+    ));
+    for (engine, build, platform) in [
+        // Where they isolate a build by more, a cell is not enough.
+        ("podman", "BUILDAH_ISOLATION=chroot podman build --quiet --pull=never", host_platform()),
+        ("podman", "BUILDAH_ISOLATION=chroot buildah build --quiet --pull=never", other),
+        ("docker", "DOCKER_BUILDKIT=1 /usr/bin/docker build", other),
+    ] {
+        let (root, arch) = (root().display(), platform.architecture.as_str());
+        cell.run(&format!(
+            "{build} --file {root}/Containerfile --tag localhost/built --platform {platform} \
+             --build-arg BUILDER=localhost/builder --build-arg BUILDPLATFORM=linux/{} {root}",
+            *HOST
+        ));
+        let fields = ["Architecture", "Config.User", "Config.Entrypoint", "Config.Cmd"];
+        let format = fields.map(|field| format!("{{{{.{field}}}}}")).join(" ");
+        let shown = cell.run(&format!("{engine} inspect --format '{format}' localhost/built"));
+        assert_eq!(shown, format!("{arch} 65535:65535 [/pause] []"), "{build}");
+        let pause = dist(arch);
+        cell.run(&format!(
+            "cd /run; cid=$({engine} create localhost/built); {engine} cp $cid:/pause .; cmp pause {}",
+            pause.display()
+        ));
     }
+}
 
-    #[ignore = "needs scripts/test"]
-    fn a_registry_takes_it_and_gives_it_back() {
-        let cell = Cell::docker();
-        cell.registry();
-        cell.daemon("containerd", "ctr version");
-        let there = "127.0.0.1:5000/pause:1";
-        let from = format!("oci-archive:{}", archive());
-        cell.run(&format!("skopeo copy --all --preserve-digests --dest-tls-verify=false {from} docker://{there}"));
-        let raw = |of: &str| cell.run(&format!("skopeo inspect --raw --tls-verify=false {of} | sha256sum"));
-        assert_eq!(raw(&from), raw(&format!("docker://{there}")), "the index");
+fn a_registry_takes_it_and_gives_it_back() {
+    let cell = Cell::docker();
+    cell.registry();
+    cell.daemon("containerd", "ctr version");
+    let there = "127.0.0.1:5000/pause:1";
+    let from = format!("oci-archive:{}", archive());
+    cell.run(&format!(
+        "skopeo copy --all --preserve-digests --dest-tls-verify=false {from} docker://{there}"
+    ));
+    let raw =
+        |of: &str| cell.run(&format!("skopeo inspect --raw --tls-verify=false {of} | sha256sum"));
+    assert_eq!(raw(&from), raw(&format!("docker://{there}")), "the index");
 
-        for platform in platforms() {
-            let arch = platform.architecture;
-            let digest = digest_of(&cell.run(&format!("skopeo inspect --raw {from}")), arch);
-            cell.run(&format!("skopeo {} copy --src-tls-verify=false docker://{there} oci:/run/{arch}:1", choose(&platform)));
-            assert_eq!(digest_of(&cell.run(&format!("cat /run/{arch}/index.json")), arch), digest);
-            cell.run(&format!("podman pull --quiet --platform {platform} --tls-verify=false {there}"));
-            let pulled = cell.run(&format!("podman inspect --format '{{{{.Architecture}}}} {{{{.RepoDigests}}}}' {there}"));
-            assert!(pulled.starts_with(arch) && pulled.contains(&digest), "{pulled}");
-        }
-        // Another client that pulls gets the same image.
-        cell.run(&format!("docker pull {there}"));
-        assert_eq!(cell.run(&format!("docker run --rm {there} -v")), VERSION);
-        cell.run(&format!("ctr images pull --plain-http {there} && ctr images check name=={there} | grep -q complete"));
+    for platform in platforms() {
+        let arch = platform.architecture.as_str();
+        let digest = digest_of(&cell.run(&format!("skopeo inspect --raw {from}")), arch);
+        cell.run(&format!(
+            "skopeo {} copy --src-tls-verify=false docker://{there} oci:/run/{arch}:1",
+            choose(platform)
+        ));
+        assert_eq!(digest_of(&cell.run(&format!("cat /run/{arch}/index.json")), arch), digest);
+        cell.run(&format!("podman pull --quiet --platform {platform} --tls-verify=false {there}"));
+        let pulled = cell.run(&format!(
+            "podman inspect --format '{{{{.Architecture}}}} {{{{.RepoDigests}}}}' {there}"
+        ));
+        assert!(pulled.starts_with(arch) && pulled.contains(&digest), "{pulled}");
     }
+    // Another client that pulls gets the same image.
+    cell.run(&format!("docker pull {there}"));
+    assert_eq!(cell.run(&format!("docker run --rm {there} -v")), VERSION);
+    cell.run(&format!(
+        "ctr images pull --plain-http {there} && ctr images check name=={there} | grep -q complete"
+    ));
+}
 
-    /// The kernel's binfmt_misc runs programs for other architectures by qemu-user. From Linux 6.7
-    /// on a user namespace has a binfmt_misc of its own. Before, there is one for the whole
-    /// machine, in which the test adds entries and removes them.
-    #[ignore = "needs scripts/test"]
-    fn podman_runs_other_platforms() {
-        let cell = Cell::start();
-        let binfmt = Binfmt::new(&cell, &emulated_platforms());
-        for_each(&emulated_platforms(), |platform| {
-            let arch = platform.architecture;
-            cell.run(&format!("skopeo {} copy --quiet oci-archive:{} containers-storage:{NAME}", choose(platform), archive()));
-            // The network belongs to another user namespace, so podman could not configure it.
-            let run = format!("--network none --name {arch} --platform {platform} {NAME}");
-            assert_eq!(binfmt.run(&format!("podman run --rm {run} -v")), VERSION);
-            binfmt.run(&format!("podman run --detach {run} && podman stop {arch}"));
-            assert_eq!(cell.run(&format!("podman inspect --format '{{{{.State.ExitCode}}}} {{{{.ImageName}}}}' {arch}")), format!("0 {NAME}"));
-            assert_eq!(cell.run(&format!("podman logs {arch} 2>&1")), LINE);
+/// The kernel's binfmt_misc runs programs for other architectures by qemu-user. From Linux 6.7
+/// on a user namespace has a binfmt_misc of its own. Before, there is one for the whole
+/// machine, in which the test adds entries and removes them.
+fn podman_runs_other_platforms() {
+    let cell = Cell::start();
+    let binfmt = Binfmt::new(&cell);
+    for platform in emulated_platforms() {
+        let arch = &platform.architecture;
+        cell.run(&format!(
+            "skopeo {} copy --quiet oci-archive:{} containers-storage:{NAME}",
+            choose(platform),
+            archive()
+        ));
+        // The network belongs to another user namespace, so podman could not configure it.
+        let run = format!("--network none --name {arch} --platform {platform} {NAME}");
+        assert_eq!(binfmt.run(&format!("podman run --rm {run} -v")), VERSION);
+        binfmt.run(&format!("podman run --detach {run}"));
+        // A SIGTERM for runc, which is about to start pause, would end that with 2.
+        let pid = cell.run(&format!("podman inspect --format '{{{{.State.Pid}}}}' {arch}"));
+        until("it runs", || {
+            cell.run(&format!("cat /proc/{pid}/cmdline")).contains("/pause").then_some(())
         });
+        cell.run(&format!("podman stop {arch}"));
+        assert_eq!(
+            cell.run(&format!(
+                "podman inspect --format '{{{{.State.ExitCode}}}} {{{{.ImageName}}}}' {arch}"
+            )),
+            format!("0 {NAME}")
+        );
+        assert_eq!(cell.run(&format!("podman logs {arch} 2>&1")), TERMINATED);
     }
 }
 
@@ -238,28 +295,23 @@ impl Builder {
     #[track_caller]
     fn new(platforms: &[&Platform]) -> Self {
         let folder = Folder::new("builder");
-        let home = |variable: &str, name: &str| match std::env::var(variable) {
-            Ok(set) => set,
-            Err(_) => format!("{}/{name}", std::env::var("HOME").expect("HOME")),
-        };
-        let targets: Vec<_> = platforms
-            .iter()
-            .map(|one| format!("lib/rustlib/{}", one.target))
-            .collect();
+        let packages = ["rustup", "gcc", "libc6-dev", "ca-certificates"];
+        debootstrap("trixie", &packages, &folder.join("root"));
+        let targets: Vec<_> =
+            platforms.iter().map(|one| format!("lib/rustlib/{}", one.target)).collect();
         let line = format!(
-            "cd {root} && mirror=$(. scripts/common && debian_mirror) && from=$(rustc --print sysroot)
-             mmdebstrap --quiet --variant=apt --include=rustup,gcc,libc6-dev,ca-certificates \\
-                trixie {folder}/root \"deb [check-valid-until=no] $mirror trixie main\"
-             to={folder}/root/root/.rustup/toolchains/1.95.0-$(uname -m)-unknown-linux-gnu
+            "cd {root} && from=$(rustc --print sysroot)
+             to={folder}/root/root/.rustup/toolchains/$(rustup show active-toolchain | cut -d' ' -f1)
              mkdir -p $to && cd $from && cp -r --parents bin lib/*.so* $(find lib/rustlib -maxdepth 1 -type f) {targets} $to
              cp {rustup}/settings.toml {folder}/root/root/.rustup/
+             cp $PAUSE_XTASK {folder}/root/xtask
              mkdir -p {folder}/root/root/.cargo && cp -r --parents {cargo}/registry/index {cargo}/registry/cache {folder}/root
              tar -C {folder}/root -cf {folder}/builder.tar . && rm -r {folder}/root",
             root = root().display(),
             folder = folder.display(),
             targets = targets.join(" "),
-            rustup = home("RUSTUP_HOME", ".rustup"),
-            cargo = home("CARGO_HOME", ".cargo"),
+            rustup = home_of("RUSTUP_HOME", ".rustup").display(),
+            cargo = home_of("CARGO_HOME", ".cargo").display(),
         );
         run("bash", &["-ec", &line]);
         Self(folder)
@@ -281,32 +333,23 @@ const BINFMT: &str = "/proc/sys/fs/binfmt_misc";
 /// The unique name of an entry for a platform, and the line that registers it: programs are told
 /// by the first 20 bytes of their ELF header.
 fn entry(platform: &Platform) -> (String, String) {
-    let file = fs::read(dist(platform.architecture)).expect("pause");
+    let file = fs::read(dist(&platform.architecture)).expect("pause");
     let elf = Elf::parse(&file).expect("an ELF file");
     let mut mask = [0xff; 20];
     mask[7] = 0; // the ABI, which may be that of Linux or none
     mask[if elf.little_endian { 16 } else { 17 }] = 0xfe; // ET_EXEC or ET_DYN
-    let text = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .map(|byte| format!("\\x{byte:02x}"))
-            .collect::<String>()
-    };
-    let header: Vec<_> = file
-        .iter()
-        .zip(mask)
-        .map(|(byte, mask)| byte & mask)
-        .collect();
-    let name = harness::unique(platform.architecture);
-    let emulator = qemu_user(platform).display().to_string();
+    let text = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+    let header: Vec<_> = file.iter().zip(mask).map(|(byte, mask)| byte & mask).collect();
+    let name = harness::unique(&platform.architecture);
+    let emulator = qemu_user(platform);
     let line = format!(":{name}:M::{}:{}:{emulator}:F", text(&header), text(&mask));
     (name, line)
 }
 
 impl<'a> Binfmt<'a> {
     #[track_caller]
-    fn new(cell: &'a Cell, platforms: &[Platform]) -> Self {
-        let mut entries: Vec<(String, String)> = platforms.iter().map(entry).collect();
+    fn new(cell: &'a Cell) -> Self {
+        let mut entries: Vec<_> = emulated_platforms().into_iter().map(entry).collect();
         let register = |entries: &[(String, String)]| {
             let echo = |(_, line): &(String, String)| format!("echo \"{line}\" >{BINFMT}/register");
             entries.iter().map(echo).collect::<Vec<_>>().join("; ")
@@ -326,15 +369,8 @@ impl<'a> Binfmt<'a> {
             (!state.is_empty()).then_some(state)
         });
         if log == "registered" {
-            let enter = format!(
-                "nsenter --target {} --user --mount ",
-                cell.run("cat /run/binfmt")
-            );
-            return Self {
-                cell,
-                enter,
-                entries: Vec::new(),
-            };
+            let enter = format!("nsenter --target {} --user --mount ", cell.run("cat /run/binfmt"));
+            return Self { cell, enter, entries: Vec::new() };
         }
         cell.output(&format!("mount -t binfmt_misc none {BINFMT}"));
         entries.retain(|(_, line)| {

@@ -2,30 +2,17 @@
 //! other kernels and the other platforms.
 
 use harness::machine::Machine;
-use harness::programs::{Platform, for_each, platforms};
+use harness::programs::{BootedBy, Platform, platforms};
+use harness::suite::Suite;
+use harness::tests;
 
-/// The platforms that `scripts/test` boots, as far as this run is not limited to others.
-fn booted() -> Vec<Platform> {
-    let all = platforms().into_iter();
-    all.filter(|platform| platform.booted_by == "test")
-        .collect()
+pub fn list(suite: &mut Suite) {
+    let mut booted = platforms();
+    booted.retain(|platform| platform.booted_by == BootedBy::Test);
+    suite.per_platform(true, &booted, tests![is_the_init_of_a_machine]);
 }
 
-limited! {
-    #[ignore = "needs scripts/test"]
-    fn is_the_init_of_a_machine() {
-        for_each(&booted(), |platform| {
-            let kernel = Machine::of(platform).check();
-            assert!(kernel.contains("pages: 4 kB"), "{kernel}");
-        });
-    }
-
-    /// The kernel of Debian sid.
-    #[ignore = "needs scripts/test"]
-    fn is_the_init_of_a_machine_with_the_newest_linux() {
-        for_each(&booted(), |platform| {
-            let kernel = Machine::with_kernel(platform, "newest").check();
-            assert!(kernel.contains("argc 0 becomes 1"), "{kernel}");
-        });
-    }
+fn is_the_init_of_a_machine(platform: &'static Platform) {
+    let kernel = Machine::of(platform).check();
+    assert!(kernel.contains("pages: 4 kB"), "{kernel}");
 }

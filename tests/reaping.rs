@@ -3,112 +3,125 @@
 use crate::signals::freeze;
 use harness::cgroup::Cgroup;
 use harness::launch::{Launch, leave_zombie};
-use harness::measure::{in_orphan, orphans, orphans_that};
+use harness::measure::{in_orphan, orphans, orphans_that, thousands_of_orphans};
 use harness::programs::pause;
 use harness::running::Running;
+use harness::suite::{Pause, Suite};
+use harness::tests;
 
-everywhere! {
-    fn reaps_one_orphan(pause) {
-        let running = pause().init().start().ready();
-        orphans(&running, 1);
-        running.childless();
-    }
-
-    /// All orphans exist before the first of them ends.
-    fn reaps_200_orphans_at_once(pause) {
-        let running = pause().init().start().ready();
-        // SAFETY: system calls only.
-        unsafe { orphans_that(&running, 200, sleep) };
-        let orphans = running.child_pids();
-        assert_eq!(orphans.len(), 200);
-        for pid in orphans {
-            // SAFETY: a child of pause that only sleeps.
-            unsafe { libc::kill(pid, libc::SIGTERM) };
-        }
-        running.childless();
-    }
-
-    fn reaps_a_child_that_a_signal_killed(pause) {
-        let running = pause().init().start().ready();
-        // SAFETY: system calls only.
-        unsafe { orphans_that(&running, 1, kill_self) };
-        running.childless();
-    }
-
-    /// The child of an orphan becomes an orphan when its parent ends.
-    fn reaps_grandchildren(pause) {
-        let running = pause().init().start().ready();
-        // SAFETY: system calls only.
-        unsafe { orphans_that(&running, 1, || in_orphan(|| in_orphan(|| ()))) };
-        running.childless();
-    }
-
-    /// The children are zombies of another parent when that parent ends.
-    fn reaps_orphans_that_arrive_dead(pause) {
-        let running = pause().init().start().ready();
-        zombies(&running, 200);
-        running.childless();
-    }
-
-    fn leaves_no_zombie_while_it_is_stopped(pause) {
-        let running = pause().init().start().ready();
-        running.signal(libc::SIGSTOP);
-        running.stopped();
-        orphans(&running, 100);
-        zombies(&running, 100);
-        running.childless();
-        assert_eq!(running.status().state.chars().next(), Some('T'));
-    }
+pub fn list(suite: &mut Suite) {
+    suite.every_form(tests![
+        reaps_one_orphan,
+        reaps_200_orphans_at_once,
+        reaps_a_child_that_a_signal_killed,
+        reaps_grandchildren,
+        reaps_orphans_that_arrive_dead,
+        leaves_no_zombie_while_it_is_stopped,
+    ]);
+    suite.host(tests![a_stopped_parent_with_a_handler_leaves_zombies,]);
+    suite.prepared(tests![
+        reaps_20000_orphans_in_a_row_without_waking,
+        leaves_no_zombie_while_it_is_frozen,
+        leaves_no_zombie_with_the_least_cpu_there_is,
+    ]);
 }
 
-limited! {
-    fn reaps_10000_orphans_in_a_row_without_waking() {
-        let running = pause().init().start().ready();
-        let before = running.settle();
-        orphans(&running, 10_000);
-        running.childless();
-        assert_eq!(running.settle(), before);
-    }
+fn reaps_one_orphan(pause: Pause) {
+    let running = pause.launch().init().start().ready();
+    orphans(&running, 1);
+    running.childless();
+}
 
-    /// The control: a program that does not ignore SIGCHLD leaves zombies, and these tests see
-    /// them.
-    fn a_stopped_parent_with_a_handler_leaves_zombies() {
-        let shell = std::path::Path::new("/bin/sh");
-        let launch = Launch::new(shell);
-        // A shell replaces itself by its last command, so one more command keeps it alive.
-        let script = "trap : CHLD; while :; do read x; done; :";
-        let running = launch.argv(&["sh", "-c", script]).endless_input().init().start();
-        running.await_call(&[libc::SYS_read]);
-        running.signal(libc::SIGSTOP);
-        running.stopped();
-        orphans(&running, 10);
-        harness::until("10 zombies", || (running.children() == (10, 10)).then_some(()));
+/// All orphans exist before the first of them ends.
+fn reaps_200_orphans_at_once(pause: Pause) {
+    let running = pause.launch().init().start().ready();
+    // SAFETY: system calls only.
+    unsafe { orphans_that(&running, 200, sleep) };
+    let orphans = running.child_pids();
+    assert_eq!(orphans.len(), 200);
+    for pid in orphans {
+        // SAFETY: a child of pause that only sleeps.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
     }
+    running.childless();
+}
 
-    #[ignore = "needs scripts/test"]
-    fn leaves_no_zombie_while_it_is_frozen() {
-        let group = Cgroup::new("freezer"); // removed after what is in it
-        let running = pause().init().start().ready();
-        group.add(running.pid());
-        freeze(&group, true);
-        let before = running.cost();
-        orphans(&running, 1000);
-        running.childless();
-        assert_eq!(running.cost(), before);
-        freeze(&group, false);
-    }
+fn reaps_a_child_that_a_signal_killed(pause: Pause) {
+    let running = pause.launch().init().start().ready();
+    // SAFETY: system calls only.
+    unsafe { orphans_that(&running, 1, kill_self) };
+    running.childless();
+}
 
-    #[ignore = "needs scripts/test"]
-    fn leaves_no_zombie_with_the_least_cpu_there_is() {
-        let group = Cgroup::new("cpu"); // removed after what is in it
-        let running = pause().init().start().ready();
-        group.limit_cpu();
-        group.add(running.pid());
-        let before = running.settle();
-        orphans(&running, 1000);
-        running.childless();
-        assert_eq!(running.settle(), before);
-    }
+/// The child of an orphan becomes an orphan when its parent ends.
+fn reaps_grandchildren(pause: Pause) {
+    let running = pause.launch().init().start().ready();
+    // SAFETY: system calls only.
+    unsafe { orphans_that(&running, 1, || in_orphan(|| in_orphan(|| ()))) };
+    running.childless();
+}
+
+/// The children are zombies of another parent when that parent ends.
+fn reaps_orphans_that_arrive_dead(pause: Pause) {
+    let running = pause.launch().init().start().ready();
+    zombies(&running, 200);
+    running.childless();
+}
+
+fn leaves_no_zombie_while_it_is_stopped(pause: Pause) {
+    let running = pause.launch().init().start().ready();
+    running.signal(libc::SIGSTOP);
+    running.stopped();
+    orphans(&running, 100);
+    zombies(&running, 100);
+    running.childless();
+    assert_eq!(running.status().state.chars().next(), Some('T'));
+}
+
+fn reaps_20000_orphans_in_a_row_without_waking() {
+    let running = pause().init().start().ready();
+    let before = running.settle();
+    thousands_of_orphans(&running, 20, false);
+    running.childless();
+    assert_eq!(running.settle(), before);
+}
+
+/// The control: a program that does not ignore SIGCHLD leaves zombies, and these tests see
+/// them.
+fn a_stopped_parent_with_a_handler_leaves_zombies() {
+    let shell = std::path::Path::new("/bin/sh");
+    let launch = Launch::new(shell);
+    // A shell replaces itself by its last command, so one more command keeps it alive.
+    let script = "trap : CHLD; while :; do read x; done; :";
+    let running = launch.argv(&["sh", "-c", script]).endless_input().init().start();
+    running.await_call(&[libc::SYS_read]);
+    running.signal(libc::SIGSTOP);
+    running.stopped();
+    orphans(&running, 10);
+    harness::until("10 zombies", || (running.children() == (10, 10)).then_some(()));
+}
+
+fn leaves_no_zombie_while_it_is_frozen() {
+    let group = Cgroup::new("freezer"); // removed after what is in it
+    let running = pause().init().start().ready();
+    group.add(running.pid());
+    freeze(&group, true);
+    let before = running.cost();
+    orphans(&running, 1000);
+    running.childless();
+    assert_eq!(running.cost(), before);
+    freeze(&group, false);
+}
+
+fn leaves_no_zombie_with_the_least_cpu_there_is() {
+    let group = Cgroup::new("cpu"); // removed after what is in it
+    let running = pause().init().start().ready();
+    group.limit_cpu();
+    group.add(running.pid());
+    let before = running.settle();
+    orphans(&running, 1000);
+    running.childless();
+    assert_eq!(running.settle(), before);
 }
 
 /// Makes zombies of another parent, which then ends: they are dead when PID 1 becomes their parent.

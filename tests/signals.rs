@@ -11,7 +11,22 @@ use nix::unistd::Pid;
 use harness::cgroup::Cgroup;
 use harness::programs::pause;
 use harness::running::Running;
+use harness::suite::{Pause, Suite};
+use harness::tests;
 use harness::until;
+
+pub fn list(suite: &mut Suite) {
+    suite.every_form(tests![goes_on_after_a_stop, sigterm_while_stopped_ends_it_once_continued,]);
+    suite.host(tests![
+        every_signal_from_outside_as_the_first_process,
+        every_signal_from_inside_as_the_first_process,
+        every_signal_elsewhere,
+        no_signal_but_those_that_it_waits_for_wakes_it,
+        a_sigchld_that_somebody_sends_wakes_it_once,
+        goes_on_after_a_debugger,
+    ]);
+    suite.prepared(tests![goes_on_after_the_freezer,]);
+}
 
 const LAST: i32 = 64;
 
@@ -20,133 +35,127 @@ const LAST: i32 = 64;
 pub fn pauses(running: Running) {
     let running = running.ready();
     assert!(running.is_alive());
-    running.signal(SIGTERM);
-    assert_eq!(running.end().how, Ok(0));
+    assert_eq!(running.terminate().how, Ok(0));
 }
 
 fn init() -> Running {
     pause().init().start().ready()
 }
 
-everywhere! {
-    fn goes_on_after_a_stop(pause) {
-        let mut running = pause().init().start().ready();
-        for _ in 0..3 {
-            running.signal(SIGSTOP);
-            running.stopped();
-            running.signal(SIGCONT);
-            running = running.ready();
-        }
-        pauses(running);
-    }
-
-    fn sigterm_while_stopped_ends_it_once_continued(pause) {
-        let running = pause().init().start().ready();
+fn goes_on_after_a_stop(pause: Pause) {
+    let mut running = pause.launch().init().start().ready();
+    for _ in 0..3 {
         running.signal(SIGSTOP);
         running.stopped();
-        running.signal(SIGTERM);
         running.signal(SIGCONT);
-        assert_eq!(running.end().how, Ok(0));
+        running = running.ready();
+    }
+    pauses(running);
+}
+
+fn sigterm_while_stopped_ends_it_once_continued(pause: Pause) {
+    let running = pause.launch().init().start().ready();
+    running.signal(SIGSTOP);
+    running.stopped();
+    running.signal(SIGTERM);
+    running.signal(SIGCONT);
+    assert_eq!(running.end().how, Ok(0));
+}
+
+/// signal(7) and the kernel's sig_task_ignored: PID 1 of a namespace gets only signals that
+/// it handles, and SIGKILL and SIGSTOP from an outer namespace.
+fn every_signal_from_outside_as_the_first_process() {
+    for signal in 1..=LAST {
+        let running = init();
+        running.signal(signal);
+        match signal {
+            SIGINT | SIGTERM => assert_eq!(running.end().how, Ok(0), "signal {signal}"),
+            SIGKILL => assert_eq!(running.end().how, Err(SIGKILL)),
+            SIGSTOP => {
+                running.stopped();
+                running.signal(SIGCONT);
+                pauses(running);
+            }
+            _ => pauses(running),
+        }
     }
 }
 
-limited! {
-    /// signal(7) and the kernel's sig_task_ignored: PID 1 of a namespace gets only signals that
-    /// it handles, and SIGKILL and SIGSTOP from an outer namespace.
-    fn every_signal_from_outside_as_the_first_process() {
-        for signal in 1..=LAST {
-            let running = init();
-            running.signal(signal);
-            match signal {
-                SIGINT | SIGTERM => assert_eq!(running.end().how, Ok(0), "signal {signal}"),
-                SIGKILL => assert_eq!(running.end().how, Err(SIGKILL)),
-                SIGSTOP => {
-                    running.stopped();
-                    running.signal(SIGCONT);
-                    pauses(running);
-                }
-                _ => pauses(running),
-            }
-        }
-    }
-
-    /// From inside the namespace not even SIGKILL and SIGSTOP.
-    fn every_signal_from_inside_as_the_first_process() {
-        for signal in 1..=LAST {
-            let running = init();
-            running.signal_from_inside(signal);
-            match signal {
-                SIGINT | SIGTERM => assert_eq!(running.end().how, Ok(0), "signal {signal}"),
-                _ => pauses(running),
-            }
-        }
-    }
-
-    /// Outside of a PID namespace the default actions of signal(7) apply.
-    fn every_signal_elsewhere() {
-        for signal in 1..=LAST {
-            let running = pause().start().ready();
-            running.signal(signal);
-            match signal {
-                SIGINT | SIGTERM => assert_eq!(running.end().how, Ok(0), "signal {signal}"),
-                SIGCHLD | SIGCONT | SIGURG | SIGWINCH => pauses(running),
-                SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU => {
-                    running.stopped();
-                    running.signal(SIGCONT);
-                    pauses(running);
-                }
-                _ => assert_eq!(running.killed_by(), signal),
-            }
-        }
-    }
-
-    fn no_signal_but_those_that_it_waits_for_wakes_it() {
+/// From inside the namespace not even SIGKILL and SIGSTOP.
+fn every_signal_from_inside_as_the_first_process() {
+    for signal in 1..=LAST {
         let running = init();
+        running.signal_from_inside(signal);
+        match signal {
+            SIGINT | SIGTERM => assert_eq!(running.end().how, Ok(0), "signal {signal}"),
+            _ => pauses(running),
+        }
+    }
+}
+
+/// Outside of a PID namespace the default actions of signal(7) apply.
+fn every_signal_elsewhere() {
+    for signal in 1..=LAST {
+        let running = pause().start().ready();
+        running.signal(signal);
+        match signal {
+            SIGINT | SIGTERM => assert_eq!(running.end().how, Ok(0), "signal {signal}"),
+            SIGCHLD | SIGCONT | SIGURG | SIGWINCH => pauses(running),
+            SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU => {
+                running.stopped();
+                running.signal(SIGCONT);
+                pauses(running);
+            }
+            _ => assert_eq!(running.killed_by(), signal),
+        }
+    }
+}
+
+fn no_signal_but_those_that_it_waits_for_wakes_it() {
+    let running = init();
+    let before = running.settle();
+    for signal in 1..=LAST {
+        if ![SIGINT, SIGTERM, SIGKILL, SIGSTOP, SIGCHLD].contains(&signal) {
+            running.signal(signal);
+        }
+    }
+    assert_eq!(running.settle(), before);
+}
+
+/// Row 6a: nothing follows, in particular no busy loop.
+fn a_sigchld_that_somebody_sends_wakes_it_once() {
+    let running = init();
+    for _ in 0..3 {
         let before = running.settle();
-        for signal in 1..=LAST {
-            if ![SIGINT, SIGTERM, SIGKILL, SIGSTOP, SIGCHLD].contains(&signal) {
-                running.signal(signal);
-            }
-        }
-        assert_eq!(running.settle(), before);
+        let sleeps = running.sleeps();
+        running.signal(SIGCHLD);
+        until("woken", || (running.sleeps() > sleeps).then_some(()));
+        assert_ne!(running.settle(), before);
+        assert_eq!(running.sleeps(), sleeps + 1);
     }
+    pauses(running);
+}
 
-    /// Row 6a: nothing follows, in particular no busy loop.
-    fn a_sigchld_that_somebody_sends_wakes_it_once() {
-        let running = init();
-        for _ in 0..3 {
-            let before = running.settle();
-            let sleeps = running.sleeps();
-            running.signal(SIGCHLD);
-            until("woken", || (running.sleeps() > sleeps).then_some(()));
-            assert_ne!(running.settle(), before);
-            assert_eq!(running.sleeps(), sleeps + 1);
-        }
-        pauses(running);
+fn goes_on_after_a_debugger() {
+    let running = init();
+    let pid = Pid::from_raw(running.pid());
+    for _ in 0..3 {
+        ptrace::attach(pid).expect("attach");
+        waitpid(pid, None).expect("its stop");
+        ptrace::detach(pid, None).expect("detach");
     }
+    pauses(running);
+}
 
-    fn goes_on_after_a_debugger() {
-        let running = init();
-        let pid = Pid::from_raw(running.pid());
-        for _ in 0..3 {
-            ptrace::attach(pid).expect("attach");
-            waitpid(pid, None).expect("its stop");
-            ptrace::detach(pid, None).expect("detach");
-        }
-        pauses(running);
+fn goes_on_after_the_freezer() {
+    let group = Cgroup::new("freezer"); // removed after what is in it
+    let running = init();
+    group.add(running.pid());
+    for _ in 0..3 {
+        freeze(&group, true);
+        freeze(&group, false);
     }
-
-    #[ignore = "needs scripts/test"]
-    fn goes_on_after_the_freezer() {
-        let group = Cgroup::new("freezer"); // removed after what is in it
-        let running = init();
-        group.add(running.pid());
-        for _ in 0..3 {
-            freeze(&group, true);
-            freeze(&group, false);
-        }
-        pauses(running);
-    }
+    pauses(running);
 }
 
 /// Freezes or thaws the processes of `group`, and waits until this is done.
@@ -161,11 +170,5 @@ pub fn freeze(group: &Cgroup, frozen: bool) {
         true => format!("frozen {}", frozen as u8),
         false => states[frozen as usize].to_string(),
     };
-    until("frozen or thawed", || {
-        group
-            .get(event)
-            .lines()
-            .any(|line| line == wanted)
-            .then_some(())
-    });
+    until("frozen or thawed", || group.get(event).lines().any(|line| line == wanted).then_some(()));
 }

@@ -4,12 +4,21 @@ use std::ffi::CString;
 use std::path::Path;
 use std::ptr::null;
 
-use libc::SIGTERM;
-
 use harness::launch::{Launch, become_user, checked};
 use harness::measure::orphans;
 use harness::programs::{host, pause};
-use harness::{Folder, VERSION, copy_program};
+use harness::suite::Suite;
+use harness::tests;
+use harness::{Folder, TERMINATED, VERSION, copy_program};
+
+pub fn list(suite: &mut Suite) {
+    suite.host(tests![needs_no_descriptor, needs_no_resources,]);
+    suite.prepared(tests![
+        needs_no_proc_and_no_writable_root,
+        needs_no_user_and_no_capability,
+        prints_its_version_as_any_user,
+    ]);
+}
 
 /// Asserts that pause pauses, reaps and ends as usual, and what it writes.
 #[track_caller]
@@ -17,68 +26,56 @@ fn pauses(launch: Launch, stderr: &str) {
     let running = launch.init().start().ready();
     orphans(&running, 10);
     running.childless();
-    running.signal(SIGTERM);
-    let ended = running.end();
-    assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), stderr));
+    let ended = running.terminate();
+    assert_eq!((ended.how, ended.stderr.trim_end()), (Ok(0), stderr));
 }
 
-const TERMINATED: &str = "Shutting down, got signal: Terminated\n";
+fn needs_no_descriptor() {
+    let rest = || {
+        // SAFETY: a system call. The descriptor by which execve reports its error stays open.
+        checked(unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) })
+    };
+    // SAFETY: a system call only.
+    let launch = unsafe { pause().before(rest) };
+    let launch = (0..3).fold(launch, Launch::closed);
+    let running = launch.init().start().ready();
+    assert_eq!(running.terminate().how, Ok(0));
+}
 
-limited! {
-    fn needs_no_descriptor() {
-        let rest = || {
-            // SAFETY: a system call. The descriptor by which execve reports its error stays open.
-            checked(unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) })
-        };
-        // SAFETY: a system call only.
-        let launch = unsafe { pause().before(rest) };
-        let launch = (0..3).fold(launch, Launch::closed);
-        let running = launch.init().start().ready();
-        running.signal(SIGTERM);
-        assert_eq!(running.end().how, Ok(0));
-    }
+/// Without RLIMIT_NOFILE `ppoll` fails with EINVAL, so nothing is written.
+///
+/// All limits but three. With RLIMIT_AS 0 the kernel starts no program, with RLIMIT_STACK 0 it
+/// delivers no signal, and with RLIMIT_CPU 0 it kills a process at the next clock tick.
+fn needs_no_resources() {
+    // SAFETY: system calls only.
+    let limited = |launch: Launch| unsafe { launch.before(no_more_than_nothing) };
+    pauses(limited(pause()), "");
+    let ended = limited(pause().argument("-v")).start().end();
+    assert_eq!((ended.how, ended.stdout.as_str()), (Ok(0), ""));
+}
 
-    /// Without RLIMIT_NOFILE `ppoll` fails with EINVAL, so nothing is written.
-    ///
-    /// All limits but three. With RLIMIT_AS 0 the kernel starts no program, with RLIMIT_STACK 0 it
-    /// delivers no signal, and with RLIMIT_CPU 0 it kills a process at the next clock tick.
-    fn needs_no_resources() {
-        // SAFETY: system calls only.
-        let limited = |launch: Launch| unsafe { launch.before(no_more_than_nothing) };
-        pauses(limited(pause()), "");
-        let ended = limited(pause().argument("-v")).start().end();
-        assert_eq!((ended.how, ended.stdout.as_str()), (Ok(0), ""));
-    }
+fn needs_no_proc_and_no_writable_root() {
+    let root = Folder::new("root");
+    copy_program(&host(), &root.join("pause"));
+    // SAFETY: system calls only.
+    let launch = unsafe { Launch::new(Path::new("/pause")).before(read_only_root(&root)) };
+    pauses(launch, TERMINATED);
+}
 
-    #[ignore = "needs scripts/test"]
-    fn needs_no_proc_and_no_writable_root() {
-        let root = Folder::new("root");
-        copy_program(&host(), &root.join("pause"));
-        // SAFETY: system calls only.
-        let launch = unsafe { Launch::new(Path::new("/pause")).before(read_only_root(&root)) };
-        pauses(launch, TERMINATED);
-    }
+fn needs_no_user_and_no_capability() {
+    pauses(as_user(pause(), 65535), TERMINATED);
+}
 
-    #[ignore = "needs scripts/test"]
-    fn needs_no_user_and_no_capability() {
-        pauses(as_user(pause(), 65535), TERMINATED);
-    }
-
-    /// `kubeadm upgrade` starts its health-check Job so.
-    #[ignore = "needs scripts/test"]
-    fn prints_its_version_as_any_user() {
-        let ended = as_user(pause().argument("-v"), 999).init().start().end();
-        assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), ""));
-        assert_eq!(ended.stdout, format!("pause {VERSION}\n"));
-    }
+/// `kubeadm upgrade` starts its health-check Job so.
+fn prints_its_version_as_any_user() {
+    let ended = as_user(pause().argument("-v"), 999).init().start().end();
+    assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), ""));
+    assert_eq!(ended.stdout, format!("pause {VERSION}\n"));
 }
 
 /// Sets the soft and hard limits of the child to 0.
 fn no_more_than_nothing() -> std::io::Result<()> {
-    let none = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     (0..16)
         .filter(|resource| {
             ![libc::RLIMIT_AS, libc::RLIMIT_CPU, libc::RLIMIT_STACK].contains(resource)

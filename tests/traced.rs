@@ -10,134 +10,147 @@ use harness::cgroup::Cgroup;
 use harness::launch::{Launch, become_user, checked, leave_sleeper};
 use harness::measure::{be_traced, in_child, in_orphan, orphans, orphans_that, traced_orphans};
 use harness::programs::pause;
+use harness::suite::{Pause, Suite};
+use harness::tests;
 use harness::until;
+
+pub fn list(suite: &mut Suite) {
+    suite.every_platform(tests![
+        reaps_orphans_that_it_traces,
+        reaps_orphans_that_it_traces_and_that_are_killed,
+        reaps_a_child_that_its_starter_had_seized,
+        reaps_orphans_that_it_traces_when_it_is_continued,
+    ]);
+    suite.prepared(tests![
+        reaps_orphans_of_another_user_that_it_traces,
+        is_woken_by_no_other_orphan,
+        reaps_orphans_that_it_traces_when_it_is_thawed,
+        reaps_orphans_that_it_traces_with_the_least_cpu_there_is,
+    ]);
+    suite.host(tests![
+        a_parent_that_only_ignores_sigchld_leaves_zombies,
+        leaves_zombies_of_them_where_rt_sigtimedwait_is_refused,
+    ]);
+}
 
 /// The number of traced orphans in most tests.
 const MANY: usize = 50;
 
-on_every_platform! {
-    fn reaps_orphans_that_it_traces(pause) {
-        let running = pause().init().start().ready();
-        traced_orphans(&running, MANY);
-        running.childless();
-        pauses(running);
-    }
-
-    /// They are stopped by SIGTRAP at execve, and only SIGKILL ends them.
-    fn reaps_orphans_that_it_traces_and_that_are_killed(pause) {
-        let running = pause().init().start().ready();
-        // SAFETY: system calls only.
-        unsafe { orphans_that(&running, 3, traced_sleep) };
-        let pids = until("stopped at execve", || {
-            let pids = running.child_pids();
-            (pids.len() == 3 && pids.iter().all(|pid| state(*pid) == Some('t'))).then_some(pids)
-        });
-        for pid in pids {
-            // SAFETY: a child of pause that is stopped.
-            unsafe { libc::kill(pid, SIGKILL) };
-        }
-        running.childless();
-        pauses(running);
-    }
-
-    fn reaps_a_child_that_its_starter_had_seized(pause) {
-        let running = with_seized(pause().init()).start().ready();
-        let [pid] = running.child_pids()[..] else { panic!("not one child") };
-        // SAFETY: a child of pause that only sleeps.
-        unsafe { libc::kill(pid, SIGKILL) };
-        running.childless();
-        pauses(running);
-    }
-
-    fn reaps_orphans_that_it_traces_when_it_is_continued(pause) {
-        let running = pause().init().start().ready();
-        running.signal(libc::SIGSTOP);
-        running.stopped();
-        traced_orphans(&running, MANY);
-        until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
-        running.signal(libc::SIGCONT);
-        running.childless();
-        pauses(running);
-    }
+fn reaps_orphans_that_it_traces(pause: Pause) {
+    let running = pause.launch().init().start().ready();
+    traced_orphans(&running, MANY);
+    running.childless();
+    pauses(running);
 }
 
-limited! {
-    /// As PID 1 has all rights that they have, the kernel lets it be their tracer.
-    #[ignore = "needs scripts/test"]
-    fn reaps_orphans_of_another_user_that_it_traces() {
-        let running = pause().init().start().ready();
-        // SAFETY: system calls only.
-        unsafe { orphans_that(&running, MANY, traced_as_nobody) };
-        running.childless();
-        pauses(running);
+/// They are stopped by SIGTRAP at execve, and only SIGKILL ends them.
+fn reaps_orphans_that_it_traces_and_that_are_killed(pause: Pause) {
+    let running = pause.launch().init().start().ready();
+    // SAFETY: system calls only.
+    unsafe { orphans_that(&running, 3, traced_sleep) };
+    let pids = until("stopped at execve", || {
+        let pids = running.child_pids();
+        (pids.len() == 3 && pids.iter().all(|pid| state(*pid) == Some('t'))).then_some(pids)
+    });
+    for pid in pids {
+        // SAFETY: a child of pause that is stopped.
+        unsafe { libc::kill(pid, SIGKILL) };
     }
+    running.childless();
+    pauses(running);
+}
 
-    /// 20,000 ordinary orphans beside them wake nobody.
-    #[ignore = "needs scripts/test"]
-    fn is_woken_by_no_other_orphan() {
-        let running = pause().init().start().ready();
-        running.settle();
-        let before = running.sleeps();
-        // SAFETY: system calls only.
-        unsafe {
-            running.inside(|| {
-                // Of 20,050, each 401st: 50.
-                for n in 0..20_000 + MANY {
-                    in_child(|| in_orphan(if n % 401 == 0 { be_traced } else { || () }));
-                }
-                0
-            });
-        }
-        running.childless();
-        running.settle();
-        let woken = running.sleeps() - before;
-        // On a busy machine the kernel may let pause wait for a lock while it reaps, which counts as well.
-        assert!((1..=2 * MANY as u64).contains(&woken), "woken {woken} times");
-    }
+fn reaps_a_child_that_its_starter_had_seized(pause: Pause) {
+    let running = with_seized(pause.launch().init()).start().ready();
+    let [pid] = running.child_pids()[..] else { panic!("not one child") };
+    // SAFETY: a child of pause that only sleeps.
+    unsafe { libc::kill(pid, SIGKILL) };
+    running.childless();
+    pauses(running);
+}
 
-    /// As nobody traces a child of pause in `leaves_no_zombie_while_it_is_frozen`, the zombies here
-    /// show that these are traced.
-    #[ignore = "needs scripts/test"]
-    fn reaps_orphans_that_it_traces_when_it_is_thawed() {
-        let group = Cgroup::new("freezer"); // removed after what is in it
-        let running = pause().init().start().ready();
-        group.add(running.pid());
-        freeze(&group, true);
-        traced_orphans(&running, MANY);
-        until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
-        freeze(&group, false);
-        running.childless();
-        pauses(running);
-    }
+fn reaps_orphans_that_it_traces_when_it_is_continued(pause: Pause) {
+    let running = pause.launch().init().start().ready();
+    running.signal(libc::SIGSTOP);
+    running.stopped();
+    traced_orphans(&running, MANY);
+    until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
+    running.signal(libc::SIGCONT);
+    running.childless();
+    pauses(running);
+}
 
-    #[ignore = "needs scripts/test"]
-    fn reaps_orphans_that_it_traces_with_the_least_cpu_there_is() {
-        let group = Cgroup::new("cpu"); // removed after what is in it
-        let running = pause().init().start().ready();
-        group.limit_cpu();
-        group.add(running.pid());
-        traced_orphans(&running, MANY);
-        running.childless();
-        pauses(running);
-    }
+/// As PID 1 has all rights that they have, the kernel lets it be their tracer.
+fn reaps_orphans_of_another_user_that_it_traces() {
+    let running = pause().init().start().ready();
+    // SAFETY: system calls only.
+    unsafe { orphans_that(&running, MANY, traced_as_nobody) };
+    running.childless();
+    pauses(running);
+}
 
-    /// The control: a program that only ignores SIGCHLD leaves zombies of them, and of no other.
-    fn a_parent_that_only_ignores_sigchld_leaves_zombies() {
-        let sleep = Launch::new(Path::new("/bin/sleep")).argument("infinity");
-        let running = sleep.ignoring(libc::SIGCHLD).init().start().settled();
-        orphans(&running, MANY);
-        running.childless();
-        traced_orphans(&running, MANY);
-        until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
+/// 2,000 ordinary orphans beside them wake nobody.
+fn is_woken_by_no_other_orphan() {
+    let running = pause().init().start().ready();
+    running.settle();
+    let before = running.sleeps();
+    // SAFETY: system calls only.
+    unsafe {
+        running.inside(|| {
+            // Of 2,050, each 41st: 50.
+            for n in 0..2_000 + MANY {
+                in_child(|| in_orphan(if n % 41 == 0 { be_traced } else { || () }));
+            }
+            0
+        });
     }
+    running.childless();
+    running.settle();
+    let woken = running.sleeps() - before;
+    // On a busy machine the kernel may let pause wait for a lock while it reaps, which counts as well.
+    assert!((1..=2 * MANY as u64).contains(&woken), "woken {woken} times");
+}
 
-    /// Row 11: this is what is lost where `rt_sigtimedwait` is refused.
-    fn leaves_zombies_of_them_where_rt_sigtimedwait_is_refused() {
-        let running = pause().init().without(libc::SYS_rt_sigtimedwait).start().ready();
-        traced_orphans(&running, MANY);
-        until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
-        pauses(running);
-    }
+/// As nobody traces a child of pause in `leaves_no_zombie_while_it_is_frozen`, the zombies here
+/// show that these are traced.
+fn reaps_orphans_that_it_traces_when_it_is_thawed() {
+    let group = Cgroup::new("freezer"); // removed after what is in it
+    let running = pause().init().start().ready();
+    group.add(running.pid());
+    freeze(&group, true);
+    traced_orphans(&running, MANY);
+    until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
+    freeze(&group, false);
+    running.childless();
+    pauses(running);
+}
+
+fn reaps_orphans_that_it_traces_with_the_least_cpu_there_is() {
+    let group = Cgroup::new("cpu"); // removed after what is in it
+    let running = pause().init().start().ready();
+    group.limit_cpu();
+    group.add(running.pid());
+    traced_orphans(&running, MANY);
+    running.childless();
+    pauses(running);
+}
+
+/// The control: a program that only ignores SIGCHLD leaves zombies of them, and of no other.
+fn a_parent_that_only_ignores_sigchld_leaves_zombies() {
+    let sleep = Launch::new(Path::new("/bin/sleep")).argument("infinity");
+    let running = sleep.ignoring(libc::SIGCHLD).init().start().settled();
+    orphans(&running, MANY);
+    running.childless();
+    traced_orphans(&running, MANY);
+    until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
+}
+
+/// Row 11: this is what is lost where `rt_sigtimedwait` is refused.
+fn leaves_zombies_of_them_where_rt_sigtimedwait_is_refused() {
+    let running = pause().init().without(libc::SYS_rt_sigtimedwait).start().ready();
+    traced_orphans(&running, MANY);
+    until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
+    pauses(running);
 }
 
 /// The state of a process, as `Z`.

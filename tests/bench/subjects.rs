@@ -2,15 +2,14 @@
 //! inits.
 
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use goblin::elf::Elf;
-use goblin::elf::section_header::SHF_EXECINSTR;
+use xtask::elf::Parts;
 
-use crate::map;
 use harness::launch::Launch;
-use harness::programs::{HOST, Platform, dist, platforms, program, root};
-use harness::run;
+use harness::programs::{HOST, dist, host_platform, platforms, program, root};
+use harness::{Folder, run, text};
 
 /// The size of an image for one platform.
 #[derive(Clone, Copy)]
@@ -23,14 +22,14 @@ pub struct Image {
 
 pub struct Subject {
     pub name: String,
-    /// The command that holds a pod, with argv\[0\]; empty for a subject with published figures
-    /// only.
+    /// The command that holds a pod, with argv\[0\].
     argv: Vec<String>,
     path: Option<PathBuf>,
+    /// The program and the argument that print the version.
     version: Option<(PathBuf, &'static str)>,
     /// Whether the program runs without a child, also when it is not PID 1.
     pub alone: bool,
-    images: Vec<(&'static str, Image)>,
+    images: Vec<(String, Image)>,
 }
 
 impl Subject {
@@ -44,14 +43,6 @@ impl Subject {
             alone: arguments.is_empty(),
             images: Vec::new(),
         }
-    }
-
-    pub fn ours() -> Self {
-        let image =
-            |platform: Platform| (platform.architecture, Image::ours(platform.architecture));
-        let mut ours = Self::new("pause", &dist(&HOST), &[], "-v");
-        ours.images = platforms().into_iter().map(image).collect();
-        ours
     }
 
     pub fn path(&self) -> Option<&Path> {
@@ -68,18 +59,16 @@ impl Subject {
         Launch::new(self.path().expect("a program")).argv(&argv)
     }
 
-    pub fn image(&self, arch: &str) -> Option<Image> {
-        self.images
-            .iter()
-            .find(|(name, _)| *name == arch)
-            .map(|(_, image)| *image)
+    pub fn image(&self, architecture: &str) -> Option<Image> {
+        let mut images = self.images.iter();
+        images.find(|(name, _)| name == architecture).map(|(_, image)| *image)
     }
 
     /// The size of the file, in bytes. Only pause is here for other architectures.
-    pub fn file(&self, arch: &str) -> Option<u64> {
+    pub fn file(&self, architecture: &str) -> Option<u64> {
         let path = match self.name.as_str() {
-            "pause" => dist(arch),
-            _ if arch == *HOST => self.path.clone()?,
+            "pause" => dist(architecture),
+            _ if architecture == *HOST => self.path.clone()?,
             _ => return None,
         };
         Some(fs::metadata(path).expect("a program").len())
@@ -87,193 +76,112 @@ impl Subject {
 
     /// The bytes of headers, of code and of strings.
     pub fn parts(&self) -> Option<[u64; 3]> {
-        if self.name == "pause" {
-            return Some(map::parts(&HOST));
-        }
-        let bytes = fs::read(self.path()?).expect("a program");
-        let elf = Elf::parse(&bytes).expect("an ELF file");
-        let header = &elf.header;
-        let headers = u64::from(header.e_ehsize)
-            + u64::from(header.e_phnum) * u64::from(header.e_phentsize)
-            + u64::from(header.e_shnum) * u64::from(header.e_shentsize);
-        let size = |wanted: &dyn Fn(&str, u64) -> bool| -> u64 {
-            let sections = elf.section_headers.iter();
-            let named = sections.map(|s| (elf.shdr_strtab.get_at(s.sh_name).unwrap_or(""), s));
-            named
-                .filter(|(name, s)| wanted(name, s.sh_flags))
-                .map(|(_, s)| s.sh_size)
-                .sum()
+        let file = fs::read(self.path()?).expect("a program");
+        let target = root().join("target").join(&host_platform().target).join("release");
+        let linked = match self.name.as_str() {
+            "pause" => fs::read(target.join("pause")).expect("scripts/build made it"),
+            "no-op" => fs::read(target.join("noop")).expect("it was built"),
+            _ => file.clone(),
         };
-        let code = size(&|_, flags| flags & u64::from(SHF_EXECINSTR) != 0);
-        let strings = size(&|name, _| name == ".rodata");
-        match elf.section_headers.len() {
-            0 => Some([headers, bytes.len() as u64 - headers, 0]), // the no-op
-            _ => Some([headers, code, strings]),
-        }
+        let Parts { headers, code, strings } = Parts::of(&file, &linked).expect("an ELF file");
+        Some([headers, code, strings])
     }
 }
 
-impl Image {
-    /// The image that `scripts/image` packed.
-    fn ours(arch: &str) -> Self {
-        let from = format!(
-            "oci-archive:{}",
-            root().join("dist/pause.oci.tar").display()
-        );
-        Self::of(&from, arch)
+/// The temporary folder of a run, which unpacks images and compiles programs there.
+pub struct Work(Folder);
+
+impl Deref for Work {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Work {
+    pub fn new() -> Self {
+        Self(Folder::new("bench"))
     }
 
-    /// Reads the image that skopeo finds under a reference.
-    fn of(from: &str, arch: &str) -> Self {
-        let (layout, root) = unpack(from, arch);
-        let sizes = |folder: &Path| -> u64 {
-            let files = run(
-                "find",
-                &[
-                    folder.to_str().expect("UTF-8"),
-                    "-type",
-                    "f",
-                    "-printf",
-                    "%s\n",
-                ],
-            );
-            files
-                .lines()
-                .map(|line| line.parse::<u64>().expect("a size"))
-                .sum()
+    /// Reads the image that skopeo finds under a reference; leaves its files in `bundle/rootfs`.
+    fn image(&self, from: &str, architecture: &str) -> Image {
+        let folder = self.join("image");
+        let _ = fs::remove_dir_all(&folder);
+        let layout = format!("{}:1", folder.join("oci").display());
+        fs::create_dir(&folder).expect("a folder");
+        let copy = ["copy", "--quiet", from, &format!("oci:{layout}")];
+        run("skopeo", &[&["--override-arch", architecture][..], &copy].concat());
+        run("umoci", &["unpack", "--image", &layout, text(&folder.join("bundle"))]);
+        let size = |path: &str| -> u64 {
+            let files = ["-type", "f", "-printf", "%s\n"];
+            let sizes = run("find", &[&[text(&folder.join(path))][..], &files].concat());
+            sizes.lines().map(|line| line.parse::<u64>().expect("a size")).sum()
         };
-        Self {
-            pulled: sizes(&layout.join("blobs")),
-            unpacked: sizes(&root),
-        }
+        Image { pulled: size("oci/blobs"), unpacked: size("bundle/rootfs") }
     }
-}
 
-/// The temporary folder of this run, which `main` removes. Two runs may run at once.
-pub fn folder() -> PathBuf {
-    let name = format!("bench-{}", std::process::id());
-    let folder = root().join("target/tests").join(name);
-    fs::create_dir_all(&folder).expect("a folder");
-    folder
-}
+    /// Compiles `pause.c` as a static program, by the given compiler.
+    fn c(&self, compiler: &str) -> PathBuf {
+        let path = self.join(format!("pause-{compiler}"));
+        let source = root().join("tests/bench/pause.c");
+        run(compiler, &["-Os", "-static", "-s", "-o", text(&path), text(&source)]);
+        path
+    }
 
-/// Copies one platform of an image to an OCI layout, and unpacks its files.
-fn unpack(from: &str, arch: &str) -> (PathBuf, PathBuf) {
-    let folder = folder().join("image");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).expect("a folder");
-    let layout = format!("{}:1", folder.join("oci").display());
-    run(
-        "skopeo",
-        &[
-            "--override-arch",
-            arch,
-            "copy",
-            "--quiet",
-            from,
-            &format!("oci:{layout}"),
-        ],
-    );
-    let bundle = folder.join("bundle");
-    run(
-        "umoci",
-        &[
-            "unpack",
-            "--image",
-            &layout,
-            bundle.to_str().expect("UTF-8"),
-        ],
-    );
-    (folder.join("oci"), bundle.join("rootfs"))
-}
-
-/// Compiles `pause.c` as a static program, by the given compiler.
-fn c(compiler: &str) -> PathBuf {
-    let path = folder().join(format!("pause-{compiler}"));
-    let source = root().join("tests/bench/pause.c");
-    run(
-        compiler,
-        &[
-            "-Os",
-            "-static",
-            "-s",
-            "-o",
-            path.to_str().expect("UTF-8"),
-            source.to_str().expect("UTF-8"),
-        ],
-    );
-    path
+    /// One of the programs in `tests/programs`, without debugging information.
+    fn stripped(&self, name: &str) -> PathBuf {
+        let path = self.join(name);
+        fs::copy(program(name), &path).expect("a copy");
+        run("llvm-objcopy", &["--strip-sections", text(&path)]);
+        path
+    }
 }
 
 /// pause and the program that does nothing.
-pub fn ours_and_floor() -> Vec<Subject> {
-    let mut floor = Subject::new("no-op", &stripped("noop"), &[], "-v");
-    floor.version = Some((stripped("exit"), "-v")); // which only exits
-    vec![Subject::ours(), floor]
-}
-
-/// One of the programs in `tests/programs`, without debugging information.
-fn stripped(name: &str) -> PathBuf {
-    let path = folder().join(name);
-    fs::copy(program(name), &path).expect("a copy");
-    run(
-        "llvm-objcopy",
-        &["--strip-sections", path.to_str().expect("UTF-8")],
-    );
-    path
+pub fn ours_and_floor(work: &Work) -> Vec<Subject> {
+    let mut ours = Subject::new("pause", &dist(&HOST), &[], "-v");
+    let archive = format!("oci-archive:{}", root().join("dist/pause.oci.tar").display());
+    let names = platforms().into_iter().map(|platform| platform.architecture.clone());
+    ours.images = names.map(|name| (name.clone(), work.image(&archive, &name))).collect();
+    let mut floor = Subject::new("no-op", &work.stripped("noop"), &[], "-v");
+    floor.version = Some((work.stripped("exit"), "-v")); // which only exits
+    vec![ours, floor]
 }
 
 /// All subjects; the first two are those of `ours_and_floor`.
-pub fn all() -> Vec<Subject> {
-    let mut all = ours_and_floor();
-    let child = all[1].path().expect("a program").to_owned();
-    let child = child.to_str().expect("UTF-8");
+pub fn all(work: &Work, upstream: Option<&str>) -> Vec<Subject> {
+    let mut all = ours_and_floor(work);
+    let child = work.join("noop").display().to_string();
+    let [catatonit, tini, dumb_init] =
+        ["catatonit", "tini", "dumb-init"].map(|name| Path::new("/usr/bin").join(name));
     all.extend([
-        Subject::new("C, glibc", &c("gcc"), &[], "-v"),
-        Subject::new("C, musl", &c("musl-gcc"), &[], "-v"),
-        Subject::new(
-            "catatonit -P",
-            Path::new("/usr/bin/catatonit"),
-            &["-P"],
-            "--version",
-        ),
-        Subject::new(
-            "tini",
-            Path::new("/usr/bin/tini"),
-            &["--", child],
-            "--version",
-        ),
-        Subject::new(
-            "dumb-init",
-            Path::new("/usr/bin/dumb-init"),
-            &[child],
-            "--version",
-        ),
-        upstream(),
+        Subject::new("C, glibc", &work.c("gcc"), &[], "-v"),
+        Subject::new("C, musl", &work.c("musl-gcc"), &[], "-v"),
+        Subject::new("catatonit -P", &catatonit, &["-P"], "--version"),
+        Subject::new("tini", &tini, &["--", &child], "--version"),
+        Subject::new("dumb-init", &dumb_init, &[&child], "--version"),
+        upstream_image(work, upstream),
     ]);
     all
 }
 
-/// Upstream's image, if scripts/bench was given a reference to one; else the published sizes
-/// of version 3.10.
-fn upstream() -> Subject {
-    if let Ok(reference) = std::env::var("PAUSE_UPSTREAM") {
-        let path = folder().join("pause-upstream");
-        fs::copy(unpack(&reference, &HOST).1.join("pause"), &path).expect("/pause of the image");
+/// Upstream's image, if there is a reference to one; else the published sizes of version 3.10.
+fn upstream_image(work: &Work, reference: Option<&str>) -> Subject {
+    if let Some(reference) = reference {
+        let image = work.image(reference, &HOST);
+        let path = work.join("pause-upstream");
+        fs::copy(work.join("image/bundle/rootfs/pause"), &path).expect("/pause of the image");
         let mut subject = Subject::new("upstream", &path, &[], "-v");
-        subject.images = vec![(*HOST, Image::of(&reference, &HOST))];
+        subject.images = vec![(HOST.to_string(), image)];
         return subject;
     }
     let published = |pulled, unpacked| Image { pulled, unpacked };
-    Subject {
-        name: "upstream (published)".into(),
-        argv: Vec::new(),
-        path: None,
-        version: None,
-        alone: false,
-        images: vec![
-            ("amd64", published(320_000, 742_000)),
-            ("arm64", published(268_000, 514_000)),
-        ],
-    }
+    let mut subject = Subject::new("upstream (published)", Path::new(""), &[], "-v");
+    (subject.path, subject.version, subject.alone) = (None, None, false);
+    subject.images = vec![
+        ("amd64".into(), published(320_000, 742_000)),
+        ("arm64".into(), published(268_000, 514_000)),
+    ];
+    subject
 }

@@ -40,41 +40,28 @@ struct Samples(Vec<Histogram<u64>>);
 
 impl Samples {
     fn new(count: usize) -> Self {
-        Self(
-            (0..count)
-                .map(|_| Histogram::new(3).expect("three digits"))
-                .collect(),
-        )
+        Self(vec![Histogram::new(3).expect("three digits"); count])
     }
 
     fn add(&mut self, index: usize, time: Duration) {
-        self.0[index]
-            .record(time.as_nanos() as u64)
-            .expect("it grows");
+        self.0[index].record(time.as_nanos() as u64).expect("it grows");
     }
 
     fn times(self) -> Vec<Option<Times>> {
-        let times = |h: Histogram<u64>| {
-            (!h.is_empty()).then(|| Times {
-                median: h.value_at_quantile(0.5),
-                low: h.value_at_quantile(0.25),
-                high: h.value_at_quantile(0.75),
-            })
+        let times = |samples: &Histogram<u64>| {
+            let [low, median, high] = [0.25, 0.5, 0.75].map(|q| samples.value_at_quantile(q));
+            (!samples.is_empty()).then_some(Times { median, low, high })
         };
-        self.0.into_iter().map(times).collect()
+        self.0.iter().map(times).collect()
     }
 }
 
-/// The subjects of a round in random order. The program after a large one finds the caches
-/// cold, so it must not always be the same program.
-fn order_of_round(round: usize, count: usize) -> impl Iterator<Item = usize> {
-    let odd = (1..count.max(2)).step_by(2);
-    let stride = odd
-        .filter(|n| !count.is_multiple_of(*n) || *n == 1)
-        .cycle()
-        .nth(round / count);
-    let stride = stride.expect("1 is one");
-    (0..count).map(move |i| (i * stride + round) % count)
+/// The numbers of the subjects, in another order in each round. The program after a large one finds
+/// the caches cold, so it must not always be the same program.
+fn order_of_round(round: usize, count: usize) -> Vec<usize> {
+    let mut order: Vec<_> = (0..count).collect();
+    fastrand::Rng::with_seed(round as u64).shuffle(&mut order);
+    order
 }
 
 /// The time from before the start of `-v` until after its end.
@@ -87,10 +74,7 @@ pub fn versions(subjects: &[Subject]) -> Vec<Option<Times>> {
                 continue;
             };
             let mut command = Command::new(program);
-            command
-                .arg(argument)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
+            command.arg(argument).stdout(Stdio::null()).stderr(Stdio::null());
             let start = Instant::now();
             let status = command.status().expect("start it");
             samples.add(i, start.elapsed());
@@ -144,13 +128,10 @@ fn takes_sigterm(status: &File) -> bool {
     let length = status.read_at(&mut buffer, 0).expect("its status");
     let text = std::str::from_utf8(&buffer[..length]).expect("ASCII");
     let has = |line: &str| {
-        let set = line
-            .split_once(":\t")
-            .and_then(|(_, set)| u64::from_str_radix(set, 16).ok());
+        let set = line.split_once(":\t").and_then(|(_, set)| u64::from_str_radix(set, 16).ok());
         set.expect("a set of signals") >> (libc::SIGTERM - 1) & 1 == 1
     };
-    let mut sets = text
-        .lines()
-        .filter(|line| line.starts_with("SigBlk") || line.starts_with("SigCgt"));
+    let mut sets =
+        text.lines().filter(|line| line.starts_with("SigBlk") || line.starts_with("SigCgt"));
     sets.any(has)
 }

@@ -40,14 +40,10 @@ impl Runtime {
 
     /// The first line that it prints of its version.
     pub fn version(&self) -> String {
-        let said = self.output(&["--version"]);
-        let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        let line = said.lines().next().unwrap_or_default();
-        format!(
-            "{} {}",
-            self.name,
-            line.rsplit([' ', '-']).next().unwrap_or_default()
-        )
+        let output = self.output(&["--version"]);
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = output.lines().next().unwrap_or_default();
+        format!("{} {}", self.name, line.rsplit([' ', '-']).next().unwrap_or_default())
     }
 
     /// Removes a container, also one that runs.
@@ -106,12 +102,7 @@ impl Bundle {
             "linux": {"namespaces": namespaces},
         });
         fs::write(folder.join("config.json"), config.to_string()).expect("a file");
-        Self {
-            runtime: runtime.clone(),
-            id,
-            folder,
-            running: RefCell::new(None),
-        }
+        Self { runtime: runtime.clone(), id, folder, running: RefCell::new(None) }
     }
 
     /// Adds a program to the root of the containers, under its name.
@@ -125,9 +116,7 @@ impl Bundle {
     /// stands before and after the ID.
     #[track_caller]
     pub fn runtime(&self, command: &str, options: &[&str], more: &[&str]) -> String {
-        let output = self
-            .runtime
-            .output(&[&[command], options, &[&self.id], more].concat());
+        let output = self.runtime.output(&[&[command], options, &[&self.id], more].concat());
         let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
@@ -147,8 +136,7 @@ impl Bundle {
         let bundle = format!("--bundle={}", self.folder.display());
         let mut run = self.runtime.command();
         run.arg(command).arg(bundle).args(options).arg(&self.id);
-        run.stdout(writer.try_clone().expect("a pipe"))
-            .stderr(writer);
+        run.stdout(writer.try_clone().expect("a pipe")).stderr(writer);
         let child = run.spawn().expect("unshare");
         drop(run); // and its copy of the pipe, or the reader would never see the end
         let output = std::thread::spawn(move || {
@@ -192,13 +180,9 @@ impl Bundle {
     #[track_caller]
     pub fn end(&self) -> (Option<i32>, String) {
         let (mut child, output) = self.running.take().expect("it was started");
-        let status = until_at_most(*LIMIT, "the container ends", || {
-            child.try_wait().expect("its status")
-        });
-        (
-            status.code(),
-            output.join().expect("its output").trim().to_string(),
-        )
+        let status =
+            until_at_most(*LIMIT, "the container ends", || child.try_wait().expect("its status"));
+        (status.code(), output.join().expect("its output").trim().to_string())
     }
 
     /// The states of the children of pause, as the container sees them: `S` or `Z`.
@@ -221,9 +205,7 @@ impl Bundle {
             (self.children() == "S".repeat(200)).then_some(())
         });
         self.exec(": >/tmp/gate; rm /tmp/gate");
-        until_at_most(*LIMIT, "they are gone", || {
-            self.children().is_empty().then_some(())
-        });
+        until_at_most(*LIMIT, "they are gone", || self.children().is_empty().then_some(()));
     }
 
     /// The state of the container, as the runtime reports it.

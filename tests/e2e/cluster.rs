@@ -51,27 +51,20 @@ impl Cluster {
         let node = Node::new(Runtime::Containerd2, pause, work, images);
         own_settings(&node);
         node.sh(SURROUNDINGS);
-        node.put(
-            "/etc/cni/net.d/10-pods.conflist",
-            include_str!("config/cni-ptp.conflist"),
-        );
+        node.write("/etc/cni/net.d/10-pods.conflist", include_str!("config/cni-ptp.conflist"));
         images.serve_cluster(&node, &names, pause_tag);
         node.sh(KUBELET);
         let version = node.sh("kubeadm version --output short");
         let config = include_str!("config/kubeadm.yaml");
-        let config = config
-            .replace("@VERSION@", &version)
-            .replace("@DRIVER@", node.driver());
-        node.put("/etc/kubernetes/kubeadm.yaml", &config);
+        let config = config.replace("@VERSION@", &version).replace("@DRIVER@", node.driver());
+        node.write("/etc/kubernetes/kubeadm.yaml", &config);
         Self { node }
     }
 
     /// Runs kubectl, which must succeed.
     #[track_caller]
     pub fn kubectl(&self, line: &str) -> String {
-        self.node.sh(&format!(
-            "kubectl --kubeconfig /etc/kubernetes/admin.conf {line}"
-        ))
+        self.node.sh(&format!("kubectl --kubeconfig /etc/kubernetes/admin.conf {line}"))
     }
 
     #[track_caller]
@@ -83,8 +76,7 @@ impl Cluster {
     #[track_caller]
     pub fn init(&self) {
         // It verifies that control groups are of version 2, as nothing else of that check fails.
-        self.node
-            .sh("kubeadm init --config /etc/kubernetes/kubeadm.yaml \
+        self.node.sh("kubeadm init --config /etc/kubernetes/kubeadm.yaml \
              --ignore-preflight-errors=SystemVerification >/run/kubeadm.log 2>&1 ||
              { grep -v '^\\s*$' /run/kubeadm.log | tail -n1 >&2; exit 1; }");
     }
@@ -146,46 +138,33 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
     let cluster = Cluster::new(None, work, images);
     let node = &cluster.node;
     let version = node.sh("kubeadm version --output short");
-    report.versions(&[&node.parts[..], &[format!("Kubernetes {version}")]].concat());
-    report.check(
-        "kubeadm init, with our image as the pause that it names",
-        || {
-            cluster.init();
-            let pods = cluster.ready();
-            let sandboxes = cluster.sandboxes();
-            sandboxes.iter().for_each(|pid| is_ours(node, *pid));
-            assert_eq!(sandboxes.len(), pods);
-            format!("the node is ready; {pods} pods run, each held by pause")
-        },
-    );
-    report.check(
-        "kubeadm upgrade plan: its Job runs the image with -v",
-        || {
-            node.sh(&format!(
-                "kubeadm upgrade plan {version} --kubeconfig /etc/kubernetes/admin.conf \
+    report.versions(&[&node.programs[..], &[format!("Kubernetes {version}")]].concat());
+    report.check("kubeadm init, with our image as the pause that it names", || {
+        cluster.init();
+        let pods = cluster.ready();
+        let sandboxes = cluster.sandboxes();
+        sandboxes.iter().for_each(|pid| is_ours(node, *pid));
+        assert_eq!(sandboxes.len(), pods);
+        format!("the node is ready; {pods} pods run, each held by pause")
+    });
+    report.check("kubeadm upgrade plan: its Job runs the image with -v", || {
+        node.sh(&format!(
+            "kubeadm upgrade plan {version} --kubeconfig /etc/kubernetes/admin.conf \
              --ignore-preflight-errors=SystemVerification >/run/plan.log 2>&1 ||
              {{ tail -n1 /run/plan.log >&2; exit 1; }}"
-            ));
-            let events = cluster.json("get events --namespace kube-system");
-            let about = |event: &&Value| {
-                let name = event["involvedObject"]["name"].as_str().unwrap_or_default();
-                name.starts_with("upgrade-health-check") && event["reason"] == "Completed"
-            };
-            let event = events["items"]
-                .as_array()
-                .expect("events")
-                .iter()
-                .find(about);
-            let event = event.expect("the Job completed");
-            event["message"].as_str().unwrap_or_default().into()
-        },
-    );
+        ));
+        let events = cluster.json("get events --namespace kube-system");
+        let about = |event: &&Value| {
+            let name = event["involvedObject"]["name"].as_str().unwrap_or_default();
+            name.starts_with("upgrade-health-check") && event["reason"] == "Completed"
+        };
+        let event = events["items"].as_array().expect("events").iter().find(about);
+        let event = event.expect("the Job completed");
+        event["message"].as_str().unwrap_or_default().to_string()
+    });
     // The sandboxes of the system, and that of the pod with a user namespace.
     let others = cluster.sandboxes().len() + 1;
-    node.put(
-        "/etc/kubernetes/web.yaml",
-        include_str!("config/deployment.yaml"),
-    );
+    node.write("/etc/kubernetes/web.yaml", include_str!("config/deployment.yaml"));
     cluster.kubectl("apply --filename /etc/kubernetes/web.yaml");
     report.check("hostUsers: false, through the API", || {
         cluster.kubectl("wait --for condition=Ready pod/users --timeout 300s");
@@ -199,48 +178,35 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
         });
         format!("pause as uid {user} of the node; 200 orphans, 0 context switches, 0 zombies")
     });
-    report.check(
-        "a Deployment of two pods answers by the name of its Service",
-        || {
-            let all = cluster.scaled(2, others);
-            all.iter().for_each(|pid| is_ours(node, *pid));
-            cluster.serves("application 1");
-            String::new()
-        },
-    );
-    report.check(
-        "it is scaled to 50 pods and back, and no pause is left",
-        || {
-            let many = cluster.scaled(50, others);
-            many.iter().for_each(|pid| is_ours(node, *pid));
-            let few = cluster.scaled(2, others);
-            let ours = fs::read(dist(&HOST)).expect("pause");
-            let runs =
-                |pid: &&i32| fs::read(node.proc(**pid, "exe")).is_ok_and(|file| file == ours);
-            until_at_most(*LIMIT, "the other processes are gone", || {
-                (many.iter().filter(runs).count() == few.len()).then_some(())
-            });
-            format!("{} sandboxes, then {}", many.len(), few.len())
-        },
-    );
+    report.check("a Deployment of two pods answers by the name of its Service", || {
+        let all = cluster.scaled(2, others);
+        all.iter().for_each(|pid| is_ours(node, *pid));
+        cluster.serves("application 1");
+    });
+    report.check("it is scaled to 50 pods and back, and no pause is left", || {
+        let many = cluster.scaled(50, others);
+        many.iter().for_each(|pid| is_ours(node, *pid));
+        let few = cluster.scaled(2, others);
+        let ours = fs::read(dist(&HOST)).expect("pause");
+        let runs = |pid: &&i32| fs::read(node.proc(**pid, "exe")).is_ok_and(|file| file == ours);
+        until_at_most(*LIMIT, "the other processes are gone", || {
+            (many.iter().filter(runs).count() == few.len()).then_some(())
+        });
+        format!("{} sandboxes, then {}", many.len(), few.len())
+    });
     report.check("a rolling update", || {
         cluster.kubectl("set image deployment/web application=localhost/e2e:app-2");
         cluster.scaled(2, others);
         cluster.serves("application 2");
-        String::new()
     });
     report.check("the node is drained, and takes pods again", || {
         cluster.kubectl("delete pod users");
         cluster.kubectl("drain node --ignore-daemonsets --delete-emptydir-data --timeout 300s");
         // The control plane and kube-proxy stay.
-        let left = until_at_most(
-            4 * *LIMIT,
-            "the sandboxes of the other pods are gone",
-            || {
-                let all = cluster.sandboxes();
-                (all.len() == 5).then_some(all)
-            },
-        );
+        let left = until_at_most(4 * *LIMIT, "the sandboxes of the other pods are gone", || {
+            let all = cluster.sandboxes();
+            (all.len() == 5).then_some(all)
+        });
         cluster.kubectl("uncordon node");
         cluster.ready();
         cluster.scaled(2, others - 1);

@@ -11,11 +11,8 @@ use crate::report::Report;
 
 /// What runs: the mark of the specs, and a regular expression of those that are left out. Some
 /// specs that are not part of conformance hold a process for up to half an hour.
-pub const NODE: (&str, &str) = (
-    "NodeConformance",
-    r"\[Feature:|\[Disruptive\]|Windows|\[Slow\]",
-);
-pub const ALL: (&str, &str) = ("Conformance", r"\[Disruptive\]|Windows");
+const NODE: (&str, &str) = ("NodeConformance", r"\[Feature:|\[Disruptive\]|Windows|\[Slow\]");
+const ALL: (&str, &str) = ("Conformance", r"\[Disruptive\]|Windows");
 
 /// The specs of a run: the number that passed, and the names of those that failed.
 #[derive(Default)]
@@ -63,7 +60,15 @@ fn exactly(name: &str) -> String {
     text
 }
 
-pub fn check((kind, skip): (&str, &str), work: &Work, images: &Images, report: &mut Report) {
+pub fn check_node(work: &Work, images: &Images, report: &mut Report) {
+    check(NODE, work, images, report);
+}
+
+pub fn check_all(work: &Work, images: &Images, report: &mut Report) {
+    check(ALL, work, images, report);
+}
+
+fn check((kind, skip): (&str, &str), work: &Work, images: &Images, report: &mut Report) {
     let start = |tag: Option<&str>| {
         let cluster = Cluster::new(tag, work, images);
         images.serve_tests(&cluster.node);
@@ -74,7 +79,7 @@ pub fn check((kind, skip): (&str, &str), work: &Work, images: &Images, report: &
     let focus = format!(r"\[{kind}\]");
     let cluster = start(None);
     let version = cluster.node.sh("kubeadm version --output short");
-    report.versions(&[&cluster.node.parts[..], &[format!("Kubernetes {version}")]].concat());
+    report.versions(&[&cluster.node.programs[..], &[format!("Kubernetes {version}")]].concat());
     let mut first = Outcome::default();
     report.check(&format!("upstream's specs [{kind}] run"), || {
         first = run(&cluster, "ours", &focus, skip, 8);
@@ -99,18 +104,9 @@ pub fn check((kind, skip): (&str, &str), work: &Work, images: &Images, report: &
             return format!("{} failed at first, and passed alone", first.failed.len());
         }
         let names: Vec<_> = again.failed.iter().map(|name| exactly(name)).collect();
-        let control = run(
-            &start(Some("pause-c")),
-            "control",
-            &names.join("|"),
-            skip,
-            1,
-        );
-        let ours: Vec<_> = again
-            .failed
-            .iter()
-            .filter(|name| !control.failed.contains(name))
-            .collect();
+        let control = run(&start(Some("pause-c")), "control", &names.join("|"), skip, 1);
+        let ours: Vec<_> =
+            again.failed.iter().filter(|name| !control.failed.contains(name)).collect();
         assert!(ours.is_empty(), "with a C pause these pass: {ours:?}");
         format!(
             "{} failed at first, {} passed alone, {} fail with a C pause too",

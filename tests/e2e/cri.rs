@@ -17,12 +17,10 @@ pub fn check(node: &Node, report: &mut Report) {
         report.check("pause is pinned: nobody collects it as garbage", || {
             let pod = CriPod::new(node, Mode::Pod);
             let info = node.inspect(&format!("inspectp {}", pod.id));
-            let name = info["info"]["image"]
-                .as_str()
-                .expect("the image of a sandbox");
+            let name = info["info"]["image"].as_str().expect("the image of a sandbox");
             let image = node.inspect(&format!("inspecti {name}"));
             assert_eq!(image["status"]["pinned"], true, "{name} is not pinned");
-            name.into()
+            name.to_string()
         });
     } else {
         report.note("images cannot be pinned before containerd 1.6.25 and 1.7.10");
@@ -34,31 +32,27 @@ pub fn check(node: &Node, report: &mut Report) {
         false => &[Mode::Pod, Mode::Container, Mode::Node],
     };
     for mode in modes {
-        report.check(
-            &format!("two containers see one pod, PID namespace: {mode:?}"),
-            || one_pod(node, *mode),
-        );
+        report.check(&format!("two containers see one pod, PID namespace: {mode:?}"), || {
+            one_pod(node, *mode)
+        });
     }
     report.check("200 orphans leave no zombie, and pause sleeps on", || {
         let pod = CriPod::new(node, Mode::Pod);
         let member = pod.start("member", "sleeper");
         orphans(node, pod.pid, |line| drop(pod.exec(&member, line)));
-        "0 context switches, 0 zombies".into()
+        "0 context switches, 0 zombies".to_string()
     });
-    report.check(
-        "100 orphans of uid 1000 that pause traces leave no zombie",
-        || {
-            let user = json!({"run_as_user": {"value": 1000}, "seccomp": {"profile_type": 0}});
-            let pod = CriPod::new(node, Mode::Pod);
-            let member = pod.start_with("member", "sleeper", user);
-            assert_eq!(status(node, member.pid).ruid, 1000);
-            // AppArmor, which keeps signals of a container from pause, lets pause be its tracer.
-            let woken = traced_orphans(node, pod.pid, |line| drop(pod.exec(&member, line)));
-            // On a busy machine the kernel may let pause wait for a lock while it reaps, which counts as well.
-            assert!((1..=200).contains(&woken), "woken {woken} times");
-            format!("woken {woken} times by them and 900 others, 0 zombies")
-        },
-    );
+    report.check("100 orphans of uid 1000 that pause traces leave no zombie", || {
+        let user = json!({"run_as_user": {"value": 1000}, "seccomp": {"profile_type": 0}});
+        let pod = CriPod::new(node, Mode::Pod);
+        let member = pod.start_with("member", "sleeper", user);
+        assert_eq!(status(node, member.pid).ruid, 1000);
+        // AppArmor, which keeps signals of a container from pause, lets pause be its tracer.
+        let woken = traced_orphans(node, pod.pid, |line| drop(pod.exec(&member, line)));
+        // On a busy machine the kernel may let pause wait for a lock while it reaps, which counts as well.
+        assert!((1..=200).contains(&woken), "woken {woken} times");
+        format!("woken {woken} times by them and 900 others, 0 zombies")
+    });
     report.check("a container is replaced, and pause does not move", || {
         let pod = CriPod::new(node, Mode::Pod);
         let (first, _) = (pod.start("first", "sleeper"), pod.start("other", "sleeper"));
@@ -76,9 +70,7 @@ pub fn check(node: &Node, report: &mut Report) {
         let sleeps = || status(node, pod.pid).voluntary_ctxt_switches;
         let once = sleeps().map(|sleeps| sleeps + 1);
         node.sh(&format!("kill -CHLD {}", pod.pid));
-        until("it was woken, and sleeps", || {
-            (sleeps() == once).then_some(())
-        });
+        until("it was woken, and sleeps", || (sleeps() == once).then_some(()));
         let before = pod.pause();
         let separated = separated(node, &pod, &member);
         for signal in ["HUP", "USR1", "WINCH"] {
@@ -93,19 +85,14 @@ pub fn check(node: &Node, report: &mut Report) {
         assert_eq!(pod.pause(), before);
         assert_eq!(pod.state(), "SANDBOX_READY");
         let known = "HUP, USR1 and WINCH from the node";
-        let all = separated.map_or(
-            format!("{known} and from inside, KILL from inside"),
-            |why| format!("{known}; {why}"),
-        );
+        let all = separated.map_or(format!("{known} and from inside, KILL from inside"), |why| {
+            format!("{known}; {why}")
+        });
         format!("{all}; CHLD from the node wakes it once")
     });
     for signal in ["TERM", "INT"] {
         for inside in [false, true] {
-            let from = if inside {
-                "from inside"
-            } else {
-                "from the node"
-            };
+            let from = if inside { "from inside" } else { "from the node" };
             report.check(
                 &format!("SIG{signal} {from} ends it with 0, and the sandbox is not ready"),
                 || {
@@ -136,7 +123,6 @@ pub fn check(node: &Node, report: &mut Report) {
             let pod = CriPod::new(node, Mode::Pod);
             node.sh(&format!("kill -KILL {}", pod.pid));
             pod.ended(137);
-            String::new()
         },
     );
     if node.crio {
@@ -181,54 +167,41 @@ fn one_pod(node: &Node, mode: Mode) -> String {
         assert!(all.iter().all(|one| *one == all[0]), "{name}: {all:?}");
     }
     let loopback = |container| pod.exec(container, "ip -o link show | grep -c LOOPBACK");
-    assert_eq!(
-        (loopback(&web).as_str(), loopback(&app).as_str()),
-        ("1", "1"),
-        "not one loopback"
-    );
+    assert_eq!((loopback(&web).as_str(), loopback(&app).as_str()), ("1", "1"), "not one loopback");
     // nginx in the first container listens on the loopback interface; the second asks it there.
     until("nginx answers for the application", || {
         let page = node.crictl_output(&format!("exec {} wget -qO- http://127.0.0.1/", app.id));
         (page.stdout == b"application 1\n").then_some(())
     });
-    assert_eq!(
-        pod.exec(&app, "wget -qO- http://127.0.0.1:2368/"),
-        "application 1"
-    );
+    assert_eq!(pod.exec(&app, "wget -qO- http://127.0.0.1:2368/"), "application 1");
 
     let [pause, first, second] = [pod.pid, web.pid, app.pid].map(|pid| pod.namespace(pid, "pid"));
     let here = pod.namespace(1, "pid");
     match mode {
         Mode::Pod => {
-            assert!(
-                pause == first && pause == second && pause != here,
-                "{pause} {first} {second}"
-            );
+            assert!(pause == first && pause == second && pause != here, "{pause} {first} {second}");
             assert_eq!(status(node, pod.pid).nspid.expect("NSpid").last(), Some(&1));
             for container in [&web, &app] {
                 assert_eq!(pod.exec(container, "cat /proc/1/comm"), "pause");
             }
-            "PID 1 is /pause in both".into()
+            "PID 1 is /pause in both".to_string()
         }
         Mode::Container => {
             let all = [&pause, &first, &second, &here];
             let other = |i: usize| all[i + 1..].iter().all(|one| *one != all[i]);
             assert!((0..3).all(other), "{all:?}");
-            "three namespaces".into()
+            "three namespaces".to_string()
         }
         Mode::Node => {
-            assert!(
-                first == here && second == here,
-                "{first} {second}, not {here}"
-            );
-            "that of the node".into()
+            assert!(first == here && second == here, "{first} {second}, not {here}");
+            "that of the node".to_string()
         }
     }
 }
 
 /// Asserts that nothing is left of a pod that was removed. Everything that belongs to it has
 /// the ID of the sandbox or of the container in its name.
-fn leaves_nothing(node: &Node) -> String {
+fn leaves_nothing(node: &Node) {
     let pod = CriPod::new(node, Mode::Pod);
     let member = pod.start("member", "sleeper");
     let ids = [&pod.id, &member.id];
@@ -243,25 +216,14 @@ fn leaves_nothing(node: &Node) -> String {
     };
     let info = node.inspect(&format!("inspectp {}", pod.id));
     let namespaces = info["info"]["runtimeSpec"]["linux"]["namespaces"].as_array();
-    let network = namespaces
-        .expect("its namespaces")
-        .iter()
-        .find(|one| one["type"] == "network");
-    let network = network.expect("a network")["path"]
-        .as_str()
-        .expect("a path");
+    let network = namespaces.expect("its namespaces").iter().find(|one| one["type"] == "network");
+    let network = network.expect("a network")["path"].as_str().expect("a path");
     let is_there = || node.output(&format!("test -e {network}")).status.success();
     let before = left();
-    assert!(
-        !before.contains(&0) && is_there(),
-        "{before:?}: what to look for is not known"
-    );
+    assert!(!before.contains(&0) && is_there(), "{before:?}: what to look for is not known");
     pod.remove();
-    until("no mount, group, process or name is left", || {
-        (left() == [0; 4]).then_some(())
-    });
+    until("no mount, group, process or name is left", || (left() == [0; 4]).then_some(()));
     assert!(!is_there(), "{network} is left");
-    String::new()
 }
 
 /// Checks pods with restricted rights.
@@ -284,14 +246,9 @@ fn restricted(node: &Node, report: &mut Report) {
             let confined = confined(node, pod.pid);
             assert_eq!(status(node, member.pid).capbnd, Some(0));
             let mounts = fs::read_to_string(node.proc(pod.pid, "mountinfo")).expect("its mounts");
-            let top = mounts
-                .lines()
-                .find(|line| line.split(' ').nth(4) == Some("/"))
-                .expect("its root");
-            assert!(
-                top.split(' ').nth(5).expect("options").starts_with("ro"),
-                "{top}"
-            );
+            let top =
+                mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).expect("its root");
+            assert!(top.split(' ').nth(5).expect("options").starts_with("ro"), "{top}");
             node.sh(&format!("kill -TERM {}", pod.pid));
             pod.ended(0);
             confined
@@ -300,7 +257,7 @@ fn restricted(node: &Node, report: &mut Report) {
     // Another runc may call more before it starts pause.
     if node.is_in_cell() {
         for (what, allowed) in [
-            ("README's list of system calls", true),
+            ("the list of system calls in docs/questions.md", true),
             ("this list without rt_sigtimedwait", false),
         ] {
             report.check(&format!("a Localhost seccomp profile with {what}"), || {
@@ -313,27 +270,20 @@ fn restricted(node: &Node, report: &mut Report) {
                 let profile = json!({"profile_type": 2, "localhost_ref": path});
                 let pod = CriPod::with(node, Mode::Pod, json!({"seccomp": profile}), "");
                 is_ours(node, pod.pid);
-                assert_eq!(
-                    status(node, pod.pid).seccomp,
-                    Some(2),
-                    "no filter of seccomp"
-                );
+                assert_eq!(status(node, pod.pid).seccomp, Some(2), "no filter of seccomp");
                 let call = call_in(&node.proc(pod.pid, "syscall"));
                 assert_eq!(call == Some(libc::SYS_rt_sigtimedwait), allowed, "{call:?}");
                 let member = pod.start("member", "sleeper");
                 orphans(node, pod.pid, |line| drop(pod.exec(&member, line)));
                 node.sh(&format!("kill -TERM {}", pod.pid));
                 pod.ended(0);
-                String::new()
             });
         }
     }
     let info = node.inspect("info");
     let handlers = info["runtimeHandlers"].as_array().into_iter().flatten();
     let able = handlers.filter(|one| one["features"]["user_namespaces"] == true);
-    let name = able
-        .filter_map(|one| one["name"].as_str())
-        .find(|name| !name.is_empty());
+    let name = able.filter_map(|one| one["name"].as_str()).find(|name| !name.is_empty());
     let what = "a pod with a user namespace (hostUsers: false)";
     let Some(name) = name else {
         return report.note(&format!("{what}: this runtime has none"));
@@ -345,15 +295,9 @@ fn restricted(node: &Node, report: &mut Report) {
         let pod = CriPod::with(node, Mode::Pod, users.clone(), &format!("--runtime {name}"));
         let member = pod.start_with("member", "sleeper", users);
         is_ours(node, pod.pid);
-        assert_eq!(
-            pod.namespace(pod.pid, "user"),
-            pod.namespace(member.pid, "user")
-        );
+        assert_eq!(pod.namespace(pod.pid, "user"), pod.namespace(member.pid, "user"));
         let map = fs::read_to_string(node.proc(pod.pid, "uid_map")).expect("its map");
-        assert_eq!(
-            map.split_whitespace().collect::<Vec<_>>(),
-            ["0", "65536", "65536"]
-        );
+        assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "65536", "65536"]);
         orphans(node, pod.pid, |line| drop(pod.exec(&member, line)));
         let user = status(node, pod.pid).ruid;
         node.sh(&format!("kill -TERM {}", pod.pid));

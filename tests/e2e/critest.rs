@@ -40,7 +40,7 @@ fn run(pause: &str, name: &str, work: &Work, images: &Images) -> (Vec<String>, O
     });
     let mut outcomes = ginkgo_outcomes(&report);
     outcomes.sort();
-    (node.parts.clone(), outcomes)
+    (node.programs.clone(), outcomes)
 }
 
 /// Reads the report that ginkgo writes with `--json-report`.
@@ -60,60 +60,41 @@ pub fn ginkgo_outcomes(report: &str) -> Outcomes {
 
 /// The names of the specs that ended in one of `states`.
 fn of<'a>(outcomes: &'a Outcomes, states: &[&str]) -> Vec<&'a str> {
-    let of = outcomes
-        .iter()
-        .filter(|(_, state)| states.contains(&state.as_str()));
+    let of = outcomes.iter().filter(|(_, state)| states.contains(&state.as_str()));
     of.map(|(name, _)| name.as_str()).collect()
 }
 
 fn failed(outcomes: &Outcomes) -> Vec<&str> {
-    of(
-        outcomes,
-        &["failed", "panicked", "interrupted", "aborted", "timedout"],
-    )
+    of(outcomes, &["failed", "panicked", "interrupted", "aborted", "timedout"])
 }
 
-fn said(outcomes: &Outcomes) -> String {
+fn summary(outcomes: &Outcomes) -> String {
     let [passed, skipped] =
         [&["passed"][..], &["skipped", "pending"]].map(|states| of(outcomes, states).len());
-    format!(
-        "{passed} passed, {} failed, {skipped} skipped",
-        failed(outcomes).len()
-    )
+    format!("{passed} passed, {} failed, {skipped} skipped", failed(outcomes).len())
 }
 
 pub fn check(work: &Work, images: &Images, report: &mut Report) {
     let both = thread::scope(|scope| {
         let both = [(PAUSE, "pause"), (C_PAUSE, "c")]
             .map(|(pause, name)| scope.spawn(move || run(pause, name, work, images)));
-        both.map(|one| {
-            one.join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        both.map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     let [(parts, ours), (_, control)] = both;
     report.versions(&parts);
     report.check("the same specs ran with both", || {
-        let names = |outcomes: &Outcomes| {
-            outcomes
-                .iter()
-                .map(|(name, _)| name.clone())
-                .collect::<Vec<_>>()
-        };
+        let names =
+            |outcomes: &Outcomes| outcomes.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         assert!(names(&ours) == names(&control), "not the same specs");
         let skipped = |outcomes| of(outcomes, &["skipped", "pending"]);
         assert_eq!(skipped(&ours), skipped(&control));
         // On a node where nothing works, all specs would fail with both.
-        assert!(
-            of(&control, &["passed"]).len() > control.len() / 2,
-            "{}",
-            said(&control)
-        );
+        assert!(of(&control, &["passed"]).len() > control.len() / 2, "{}", summary(&control));
         format!(
             "{} of them; with pause {}; with C {}",
             ours.len(),
-            said(&ours),
-            said(&control)
+            summary(&ours),
+            summary(&control)
         )
     });
     report.check("the lists of failures are equal", || {

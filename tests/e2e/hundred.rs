@@ -30,30 +30,17 @@ struct Memory {
 fn memory(pod: &CriPod) -> Memory {
     let node = pod.node;
     let groups = ["/memory", ""].map(|hierarchy| {
-        node.path(&format!(
-            "/sys/fs/cgroup{hierarchy}{}/{}",
-            node.parent(),
-            pod.id
-        ))
+        node.path(&format!("/sys/fs/cgroup{hierarchy}{}/{}", node.parent(), pod.id))
     });
-    let group = groups
-        .iter()
-        .find(|group| group.join("memory.stat").exists());
+    let group = groups.iter().find(|group| group.join("memory.stat").exists());
     let group = group.expect("the control group of a sandbox");
     let number = |name: &str| -> Option<u64> {
-        fs::read_to_string(group.join(name))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        fs::read_to_string(group.join(name)).ok()?.trim().parse().ok()
     };
     let stat = fs::read_to_string(group.join("memory.stat")).expect("memory.stat");
     let field = |name: &str| -> Option<u64> {
         let mut lines = stat.lines();
-        lines
-            .find_map(|line| line.strip_prefix(&format!("{name} ")))?
-            .parse()
-            .ok()
+        lines.find_map(|line| line.strip_prefix(&format!("{name} ")))?.parse().ok()
     };
     let parts = match number("memory.current") {
         Some(charged) => (Some(charged), field("anon"), field("file"), field("kernel")),
@@ -67,11 +54,7 @@ fn memory(pod: &CriPod) -> Memory {
     let (Some(charged), Some(anonymous), Some(file), Some(kernel)) = parts else {
         panic!("{}: not all of {parts:?}", group.display());
     };
-    Memory {
-        charged,
-        resident: anonymous + file,
-        kernel,
-    }
+    Memory { charged, resident: anonymous + file, kernel }
 }
 
 /// Runs `work` on both nodes at the same time.
@@ -79,46 +62,29 @@ fn both<'a, T: Sync, R: Send>(two: &'a [T; 2], work: impl Fn(&'a T) -> R + Sync)
     thread::scope(|scope| {
         two.each_ref()
             .map(|one| scope.spawn(|| work(one)))
-            .map(|one| {
-                one.join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
+            .map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
 pub fn check(work: &Work, images: &Images, report: &mut Report) {
     let nodes = [PAUSE, C_PAUSE].map(|pause| Node::new(Runtime::Containerd2, pause, work, images));
-    report.versions(&nodes[0].parts);
-    let pods = both(&nodes, |node| {
-        (0..PODS)
-            .map(|_| CriPod::new(node, Mode::Pod))
-            .collect::<Vec<_>>()
+    report.versions(&nodes[0].programs);
+    let pods =
+        both(&nodes, |node| (0..PODS).map(|_| CriPod::new(node, Mode::Pod)).collect::<Vec<_>>());
+    report.check(&format!("{PODS} sandboxes are held by pause, and as many by a C pause"), || {
+        pods[0].iter().for_each(|pod| is_ours(pod.node, pod.pid));
+        let another =
+            |pod: &CriPod| fs::metadata(pod.node.proc(pod.pid, "exe")).expect("its file").len();
+        let size = another(&pods[1][0]);
+        assert!(size > 100_000 && pods[1].iter().all(|pod| another(pod) == size), "{size}");
+        format!("a C pause of {size} bytes")
     });
-    report.check(
-        &format!("{PODS} sandboxes are held by pause, and as many by a C pause"),
-        || {
-            pods[0].iter().for_each(|pod| is_ours(pod.node, pod.pid));
-            let another = |pod: &CriPod| {
-                fs::metadata(pod.node.proc(pod.pid, "exe"))
-                    .expect("its file")
-                    .len()
-            };
-            let size = another(&pods[1][0]);
-            assert!(
-                size > 100_000 && pods[1].iter().all(|pod| another(pod) == size),
-                "{size}"
-            );
-            format!("a C pause of {size} bytes")
-        },
-    );
     let memory = pods.each_ref().map(|pods| {
-        pods.iter()
-            .map(memory)
-            .fold(Memory::default(), |sum, one| Memory {
-                charged: sum.charged + one.charged,
-                resident: sum.resident + one.resident,
-                kernel: sum.kernel + one.kernel,
-            })
+        pods.iter().map(memory).fold(Memory::default(), |sum, one| Memory {
+            charged: sum.charged + one.charged,
+            resident: sum.resident + one.resident,
+            kernel: sum.kernel + one.kernel,
+        })
     });
     let charged = memory.map(|memory| memory.charged);
     let rss = pods.each_ref().map(|pods| {
@@ -126,14 +92,9 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
         pods.iter().map(rss).sum()
     });
 
-    both(&pods, |pods| {
-        pods.iter()
-            .for_each(|pod| drop(pod.start("orphans", "orphans")))
-    });
-    let ran = || {
-        pods.each_ref()
-            .map(|pods| pods.iter().map(|pod| pod.pause().cost).collect::<Vec<_>>())
-    };
+    both(&pods, |pods| pods.iter().for_each(|pod| drop(pod.start("orphans", "orphans"))));
+    let ran =
+        || pods.each_ref().map(|pods| pods.iter().map(|pod| pod.pause().cost).collect::<Vec<_>>());
     let before = ran();
     thread::sleep(MINUTE);
     let after = ran();
@@ -142,54 +103,28 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
         [0, 1].map(|i| sum(&after[i]) - sum(&before[i]))
     };
     let (cpu, woken) = (grown(&|cost| cost.cpu), grown(&|cost| cost.switches));
-    report.check(
-        "in a minute in which each makes an orphan a second, pause never runs",
-        || {
-            let orphans = PODS as u64 * MINUTE.as_secs();
-            assert!(
-                woken[1] > orphans / 2,
-                "C was woken {} times: there were no orphans",
-                woken[1]
-            );
-            assert_eq!((woken[0], cpu[0]), (0, 0));
-            format!("woken 0 times, C {} times", woken[1])
-        },
-    );
-    report.check("it takes less memory than C", || {
-        assert!(
-            charged[0] < charged[1] && rss[0] < rss[1],
-            "{charged:?} {rss:?}"
-        );
-        format!(
-            "{:.2} of it as charged, {:.3} as resident",
-            ratio(charged),
-            ratio(rss)
-        )
+    report.check("in a minute in which each makes an orphan a second, pause never runs", || {
+        let orphans = PODS as u64 * MINUTE.as_secs();
+        assert!(woken[1] > orphans / 2, "C was woken {} times: there were no orphans", woken[1]);
+        assert_eq!((woken[0], cpu[0]), (0, 0));
+        format!("woken 0 times, C {} times", woken[1])
     });
-    report.text(&format!(
-        "| {PODS} sandboxes together | pause | C, glibc | ratio |\n|---|--:|--:|--:|\n"
+    report.check("it takes less memory than C", || {
+        assert!(charged[0] < charged[1] && rss[0] < rss[1], "{charged:?} {rss:?}");
+        format!("{:.2} of it as charged, {:.3} as resident", ratio(charged), ratio(rss))
+    });
+    report.note(&format!(
+        "| {PODS} sandboxes together | pause | C, glibc | ratio |\n|---|--:|--:|--:|"
     ));
     for (what, [ours, c]) in [
-        (
-            "charged to their control groups, kB",
-            charged.map(|n| n / 1024),
-        ),
-        (
-            "of it anonymous and files, kB",
-            memory.map(|memory| memory.resident / 1024),
-        ),
-        (
-            "of it kernel, kB",
-            memory.map(|memory| memory.kernel / 1024),
-        ),
+        ("charged to their control groups, kB", charged.map(|n| n / 1024)),
+        ("of it anonymous and files, kB", memory.map(|memory| memory.resident / 1024)),
+        ("of it kernel, kB", memory.map(|memory| memory.kernel / 1024)),
         ("RSS of the processes, kB", rss.map(|n| n / 1024)),
         ("CPU in a minute of orphans, \u{b5}s", cpu.map(|n| n / 1000)),
         ("woken in that minute", woken),
     ] {
-        report.text(&format!(
-            "| {what} | {ours} | {c} | {:.3} |\n",
-            ratio([ours, c])
-        ));
+        report.note(&format!("| {what} | {ours} | {c} | {:.3} |", ratio([ours, c])));
     }
     // Killing PID 1 of a cell ends everything in it at once.
     pods.into_iter().flatten().for_each(std::mem::forget);

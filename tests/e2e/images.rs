@@ -8,39 +8,23 @@ use std::sync::Once;
 use crate::Work;
 use crate::node::{Node, bin};
 use harness::programs::{program, root};
-use harness::run;
+use harness::{run, text};
 
-/// Our image, under the name that README gives it.
+/// Our image, under the name that docs/switch.md gives it.
 pub const PAUSE: &str = concat!("localhost/pause:", env!("PAUSE_VERSION"));
 /// The image of `tests/bench/pause.c`, which handles SIGCHLD as upstream's pause does.
 pub const C_PAUSE: &str = "localhost/e2e:pause-c";
 
 /// The image that a node uses before it is switched: the same C pause under another name.
-pub const OLD: &str = "registry.example/old/pause:3.10";
+pub const PREVIOUS: &str = "registry.example/old/pause:3.10";
 
 /// The tags of `localhost/e2e` for the containers of a pod, and the command of each.
 const MEMBERS: [(&str, &[&str]); 5] = [
-    (
-        "orphans",
-        &[
-            "sh",
-            "-c",
-            "trap exit TERM; while :; do (sleep 0.5 &); sleep 1; done",
-        ],
-    ),
-    (
-        "sleeper",
-        &["sh", "-c", "trap exit TERM; sleep infinity & wait"],
-    ),
+    ("orphans", &["sh", "-c", "trap exit TERM; while :; do (sleep 0.5 &); sleep 1; done"]),
+    ("sleeper", &["sh", "-c", "trap exit TERM; sleep infinity & wait"]),
     ("web", &["nginx", "-c", "/etc/nginx/proxy.conf"]),
-    (
-        "app-1",
-        &["httpd", "-f", "-p", "127.0.0.1:2368", "-h", "/srv/1"],
-    ),
-    (
-        "app-2",
-        &["httpd", "-f", "-p", "127.0.0.1:2368", "-h", "/srv/2"],
-    ),
+    ("app-1", &["httpd", "-f", "-p", "127.0.0.1:2368", "-h", "/srv/1"]),
+    ("app-2", &["httpd", "-f", "-p", "127.0.0.1:2368", "-h", "/srv/2"]),
 ];
 
 /// The images that critest pulls from a registry, and the command that its containers run.
@@ -48,10 +32,7 @@ const MEMBERS: [(&str, &[&str]); 5] = [
 const COMMANDS: [(&str, &[&str]); 6] = [
     ("pause:3.9", &["sleep", "infinity"]),
     ("e2e-test-images/nginx:1.14-2", &["nginx"]),
-    (
-        "e2e-test-images/httpd:2.4.39-4",
-        &["sh", "-c", "echo httpd; exec httpd -f -h /srv/1"],
-    ),
+    ("e2e-test-images/httpd:2.4.39-4", &["sh", "-c", "echo httpd; exec httpd -f -h /srv/1"]),
     ("e2e-test-images/nonewprivs:1.3", &["/nonewprivs"]),
     ("k8s-staging-cri-tools/hostnet-nginx-amd64:latest", HOSTNET),
     ("k8s-staging-cri-tools/hostnet-nginx-arm64:latest", HOSTNET),
@@ -62,18 +43,9 @@ const HOSTNET: &[&str] = &["nginx", "-c", "/etc/nginx/hostnet.conf"];
 const USERS: [(&str, &str); 5] = [
     (GROUP, "1000"),
     ("k8s-staging-cri-tools/test-image-user-uid:latest", "1002"),
-    (
-        "k8s-staging-cri-tools/test-image-user-username:latest",
-        "www-data",
-    ),
-    (
-        "k8s-staging-cri-tools/test-image-user-uid-group:latest",
-        "1003:1004",
-    ),
-    (
-        "k8s-staging-cri-tools/test-image-user-username-group:latest",
-        "www-data:1004",
-    ),
+    ("k8s-staging-cri-tools/test-image-user-username:latest", "www-data"),
+    ("k8s-staging-cri-tools/test-image-user-uid-group:latest", "1003:1004"),
+    ("k8s-staging-cri-tools/test-image-user-username-group:latest", "www-data:1004"),
 ];
 /// The user of this image is a member of one more group.
 const GROUP: &str = "k8s-staging-cri-tools/test-image-predefined-group:latest";
@@ -94,12 +66,8 @@ const SHELLS: [&str; 10] = [
 
 /// Adds images: the name, the command and the user of each.
 fn critest() -> impl Iterator<Item = (&'static str, &'static [&'static str], &'static str)> {
-    let commands = COMMANDS
-        .into_iter()
-        .map(|(name, command)| (name, command, ""));
-    let users = USERS
-        .into_iter()
-        .map(|(name, user)| (name, &["sh"][..], user));
+    let commands = COMMANDS.into_iter().map(|(name, command)| (name, command, ""));
+    let users = USERS.into_iter().map(|(name, user)| (name, &["sh"][..], user));
     let shells = SHELLS.into_iter().map(|name| (name, &["sh"][..], ""));
     commands.chain(users).chain(shells)
 }
@@ -128,43 +96,33 @@ pub struct Images {
 
 impl Images {
     pub fn new(work: &Work) -> Self {
-        let images = Self {
-            layout: work.folder.join("images"),
-            archive: work.folder.join("images.tar"),
-        };
+        let images =
+            Self { layout: work.folder.join("images"), archive: work.folder.join("images.tar") };
         let tree = work.folder.join("root");
         // critest needs ipcs and pgrep, which the busybox of Debian does not have; env of
         // coreutils starts a program with blocked signals.
         let web = run("sh", &["-c", "PATH=$PATH:/usr/sbin command -v nginx"]);
-        let programs = [
-            web.trim(),
-            "/usr/bin/ipcs",
-            "/usr/bin/pgrep",
-            "/usr/bin/env",
-        ];
+        let programs = [web.trim(), "/usr/bin/ipcs", "/usr/bin/pgrep", "/usr/bin/env"];
         let rootfs = root().join("scripts/engines/rootfs");
         run(text(&rootfs), &[&[text(&tree)], &programs[..]].concat());
-        let put = |name: &str, content: &str| {
+        let write = |name: &str, content: &str| {
             let path = tree.join(name);
             fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
             fs::write(path, content).expect("a file");
         };
-        put(
+        write(
             "etc/passwd",
             "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n\
              www-data:x:33:33::/:/bin/false\ndefault-user:x:1000:1000::/:/bin/sh\n",
         );
         for name in ["kitten", "nautilus"] {
-            put(
-                &format!("srv/{name}/data.json"),
-                &format!("{{\"image\": \"{name}.jpg\"}}\n"),
-            );
+            write(&format!("srv/{name}/data.json"), &format!("{{\"image\": \"{name}.jpg\"}}\n"));
         }
-        put("srv/1/index.html", "application 1\n");
-        put("srv/2/index.html", "application 2\n");
-        put("etc/nginx/nginx.conf", &nginx("listen 80;"));
-        put("etc/nginx/hostnet.conf", &nginx("listen 12003;"));
-        put(
+        write("srv/1/index.html", "application 1\n");
+        write("srv/2/index.html", "application 2\n");
+        write("etc/nginx/nginx.conf", &nginx("listen 80;"));
+        write("etc/nginx/hostnet.conf", &nginx("listen 12003;"));
+        write(
             "etc/nginx/proxy.conf",
             &nginx("listen 80; location / { proxy_pass http://127.0.0.1:2368; }"),
         );
@@ -183,33 +141,17 @@ impl Images {
             &["--config.entrypoint=/pause", "--config.user=65535:65535"],
         );
         // Another image for the runtimes, by its label.
-        images.umoci(
-            "config",
-            "pause-c",
-            &["--config.label=tag=old", "--tag=old"],
-        );
+        images.umoci("config", "pause-c", &["--config.label=tag=old", "--tag=old"]);
         for (tag, command) in MEMBERS {
             images.derive(tag, command, "");
         }
-        run(
-            "tar",
-            &[
-                "-cf",
-                text(&images.archive),
-                "-C",
-                text(&images.layout),
-                ".",
-            ],
-        );
+        run("tar", &["-cf", text(&images.archive), "-C", text(&images.layout), "."]);
         images
     }
 
     fn umoci(&self, command: &str, tag: &str, arguments: &[&str]) {
         let image = format!("{}:{tag}", text(&self.layout));
-        run(
-            "umoci",
-            &[&[command, "--image", &image], arguments].concat(),
-        );
+        run("umoci", &[&[command, "--image", &image], arguments].concat());
     }
 
     /// Adds an image that contains one file or folder.
@@ -220,10 +162,8 @@ impl Images {
 
     /// Adds an image with the same root filesystem. Its label gives it a digest of its own.
     fn derive(&self, tag: &str, command: &[&str], user: &str) {
-        let mut arguments: Vec<String> = command
-            .iter()
-            .map(|word| format!("--config.cmd={word}"))
-            .collect();
+        let mut arguments: Vec<String> =
+            command.iter().map(|word| format!("--config.cmd={word}")).collect();
         arguments.push(format!("--config.user={user}"));
         arguments.push(format!("--config.label=tag={tag}"));
         arguments.push(format!("--tag={tag}"));
@@ -231,13 +171,12 @@ impl Images {
         self.umoci("config", "base", &arguments);
     }
 
-    /// Imports our image into a node with README's commands.
+    /// Imports our image into a node with the commands of docs/switch.md.
     pub fn import_pause(&self, node: &Node) {
         let pause = archive();
         match node.crio {
-            true => node.sh(&format!(
-                "skopeo copy --quiet oci-archive:{pause} containers-storage:{PAUSE}"
-            )),
+            true => node
+                .sh(&format!("skopeo copy --quiet oci-archive:{pause} containers-storage:{PAUSE}")),
             false => node.sh(&format!("{} images import {pause}", node.ctr)),
         };
     }
@@ -246,23 +185,18 @@ impl Images {
     pub fn import(&self, node: &Node) {
         if !node.crio {
             let archive = self.archive.display();
-            node.sh(&format!(
-                "{} images import --base-name localhost/e2e {archive}",
-                node.ctr
-            ));
+            node.sh(&format!("{} images import --base-name localhost/e2e {archive}", node.ctr));
             return;
         }
         for tag in MEMBERS.iter().map(|(tag, _)| *tag).chain(["pause-c"]) {
             let from = format!("oci:{}:{tag}", self.layout.display());
-            node.sh(&format!(
-                "skopeo copy --quiet {from} containers-storage:localhost/e2e:{tag}"
-            ));
+            node.sh(&format!("skopeo copy --quiet {from} containers-storage:localhost/e2e:{tag}"));
         }
     }
 
-    /// Adds the old pause and ours to the registry of a node, ours by README's command.
+    /// Adds the old pause and ours to the registry of a node, ours by the command of README.
     pub fn serve_pause(&self, node: &Node) {
-        let (_, old) = OLD.split_once('/').expect("a host");
+        let (_, old) = PREVIOUS.split_once('/').expect("a host");
         push(node, &format!("oci:{}:old", self.layout.display()), old);
         let ours = format!("--all --preserve-digests oci-archive:{}", archive());
         push(node, &ours, concat!("pause:", env!("PAUSE_VERSION")));
@@ -272,13 +206,7 @@ impl Images {
     pub fn of_cluster(&self) -> Vec<String> {
         let kubeadm = bin().join("kubeadm");
         let version = run(text(&kubeadm), &["version", "--output", "short"]);
-        let arguments = [
-            "config",
-            "images",
-            "list",
-            "--kubernetes-version",
-            version.trim(),
-        ];
+        let arguments = ["config", "images", "list", "--kubernetes-version", version.trim()];
         let names = run(text(&kubeadm), &arguments);
         names.lines().map(String::from).collect()
     }
@@ -292,7 +220,7 @@ impl Images {
             let program = path.split(':').next().expect("a name");
             let program = program.rsplit('/').next().expect("a part");
             let from = match (program, pause) {
-                // README's command, with the archive of all platforms.
+                // The command of docs/switch.md, with the archive of all platforms.
                 ("pause", None) => {
                     format!("--all --preserve-digests oci-archive:{}", archive())
                 }
@@ -357,20 +285,12 @@ impl Images {
                 self.umoci(
                     "config",
                     &tag,
-                    &[
-                        "--config.entrypoint=/agnhost",
-                        "--clear=config.cmd",
-                        "--config.cmd=pause",
-                    ],
+                    &["--config.entrypoint=/agnhost", "--clear=config.cmd", "--config.cmd=pause"],
                 );
             }
             // Debian's busybox has a shell that drops variables such as data-1, so that which
             // is found first is another.
-            "busybox" => self.umoci(
-                "insert",
-                &tag,
-                &[text(&self.shell("usr/local/bin/sh")), "/"],
-            ),
+            "busybox" => self.umoci("insert", &tag, &[text(&self.shell("usr/local/bin/sh")), "/"]),
             "glibc-dns-testing" => {
                 self.umoci("insert", &tag, &[text(&self.shell("bin/sh")), "/"]);
             }
@@ -386,18 +306,11 @@ impl Images {
                 self.umoci("insert", &tag, &[text(&tree), "/"]);
             }
             "sample-apiserver" => {
-                self.umoci(
-                    "insert",
-                    &tag,
-                    &[text(&bin().join(name)), "/sample-apiserver"],
-                );
+                self.umoci("insert", &tag, &[text(&bin().join(name)), "/sample-apiserver"]);
                 self.umoci(
                     "config",
                     &tag,
-                    &[
-                        "--config.entrypoint=/sample-apiserver",
-                        "--clear=config.cmd",
-                    ],
+                    &["--config.entrypoint=/sample-apiserver", "--clear=config.cmd"],
                 );
             }
             _ => (),
@@ -463,11 +376,7 @@ impl Images {
         let files: Vec<_> = [program].into_iter().chain(extensions.lines()).collect();
         run(text(&rootfs), &[&[text(&tree)], &files[..]].concat());
         for family in ["iptables", "ip6tables"] {
-            for name in [
-                family,
-                &format!("{family}-save"),
-                &format!("{family}-restore"),
-            ] {
+            for name in [family, &format!("{family}-save"), &format!("{family}-restore")] {
                 std::os::unix::fs::symlink(program, tree.join("usr/sbin").join(name))
                     .expect("a link");
             }
@@ -521,15 +430,8 @@ pub fn archive() -> String {
     root().join("dist/pause.oci.tar").display().to_string()
 }
 
-fn text(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
-
 /// Compiles a statically linked program.
 fn compile(source: &str, to: &Path) {
     let source = root().join(source);
-    run(
-        "gcc",
-        &["-Os", "-static", "-s", "-o", text(to), text(&source)],
-    );
+    run("gcc", &["-Os", "-static", "-s", "-o", text(to), text(&source)]);
 }

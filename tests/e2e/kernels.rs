@@ -5,64 +5,54 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use harness::machine::Machine;
-use harness::programs::{Platform, platforms};
+use harness::programs::{BootedBy, Platform, platforms};
 
+use crate::Work;
+use crate::images::Images;
 use crate::report::Report;
 
 /// A machine, and what must be in the line that it says of its kernel.
 type Wanted = (Machine, &'static str);
 
 /// The machines of one platform.
-fn machines(platform: &Platform) -> Vec<Wanted> {
+fn machines(platform: &'static Platform) -> Vec<Wanted> {
     let with = |kernel, wanted| (Machine::with_kernel(platform, kernel), wanted);
     let mut machines = Vec::new();
-    if platform.booted_by == "test" {
+    if platform.booted_by == BootedBy::Test {
         machines.push(with("5.10", "Linux 5.10."));
         machines.push(with("6.12", "Linux 6.12."));
+        // The kernel of Debian sid, which gives every program an argument.
+        machines.push(with("newest", "argc 0 becomes 1"));
         if platform.architecture == "arm64" {
             let (machine, wanted) = with("16k", "pages: 16 kB");
             let processor = "max,pauth-impdef=on";
-            machines.push((
-                Machine {
-                    processor,
-                    ..machine
-                },
-                wanted,
-            ));
+            machines.push((Machine { processor, ..machine }, wanted));
         }
         return machines;
     }
     let machine = Machine::of(platform);
     // The same with what the options turn off, such as a floating-point unit.
     if let Some((processor, _)) = machine.processor.split_once(',') {
-        machines.push((
-            Machine {
-                processor,
-                ..machine.clone()
-            },
-            "Linux ",
-        ));
+        machines.push((Machine { processor, ..machine.clone() }, "Linux "));
     }
     machines.push((machine, "Linux "));
     machines
 }
 
-pub fn check(report: &mut Report) {
-    let machines: Vec<_> = platforms().iter().flat_map(machines).collect();
+pub fn check(_: &Work, _: &Images, report: &mut Report) {
+    let machines: Vec<_> = platforms().into_iter().flat_map(machines).collect();
     // Two at a time: each emulator keeps one CPU busy.
     for pair in machines.chunks(2) {
         let outcomes = thread::scope(|scope| {
-            let both: Vec<_> = pair
-                .iter()
-                .map(|(machine, _)| scope.spawn(|| machine.check()))
-                .collect();
+            let both: Vec<_> =
+                pair.iter().map(|(machine, _)| scope.spawn(|| machine.check())).collect();
             let outcomes = both.into_iter().map(|one| one.join());
             outcomes.collect::<Vec<_>>()
         });
         for ((machine, wanted), outcome) in pair.iter().zip(outcomes) {
             let what = format!(
-                "{} is PID 1 of a machine, processor {}",
-                machine.platform, machine.processor
+                "{} is PID 1 of the machine {}, processor {}",
+                machine.platform, machine.name, machine.processor
             );
             report.check(&what, || {
                 let kernel = outcome.unwrap_or_else(|panic| resume_unwind(panic));

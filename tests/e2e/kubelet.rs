@@ -22,9 +22,7 @@ impl StaticPod<'_> {
     /// The ID of its sandbox and the PID of pause, if exactly one sandbox is ready.
     fn sandbox(&self) -> Option<(String, i32)> {
         let name = format!("^{}-", self.name);
-        let list = self
-            .node
-            .inspect(&format!("pods --name {name} --state ready --output json"));
+        let list = self.node.inspect(&format!("pods --name {name} --state ready --output json"));
         let [one] = &list["items"].as_array()?[..] else {
             return None;
         };
@@ -34,18 +32,14 @@ impl StaticPod<'_> {
     }
 
     /// The sandbox and the state of its pause, for a comparison before and after.
-    pub fn held(&self) -> (String, Pause) {
+    pub fn sandbox_and_pause(&self) -> (String, Pause) {
         let (id, pid) = self.running();
         (id, pause(self.node, pid))
     }
 
     #[track_caller]
     pub fn running(&self) -> (String, i32) {
-        until_at_most(
-            *LIMIT,
-            &format!("the pod {} has a sandbox", self.name),
-            || self.sandbox(),
-        )
+        until_at_most(*LIMIT, &format!("the pod {} has a sandbox", self.name), || self.sandbox())
     }
 
     /// The ID of the running container with this name.
@@ -63,8 +57,7 @@ impl StaticPod<'_> {
     }
 
     pub fn exec(&self, name: &str, line: &str) -> String {
-        self.node
-            .crictl(&format!("exec {} sh -c '{line}'", self.runs(name)))
+        self.node.crictl(&format!("exec {} sh -c '{line}'", self.runs(name)))
     }
 
     /// Waits until nginx answers a request to the address of the pod with `page`.
@@ -74,9 +67,7 @@ impl StaticPod<'_> {
             let (id, _) = self.sandbox()?;
             let info = self.node.inspect(&format!("inspectp {id}"));
             let url = format!("http://{}/", info["status"]["network"]["ip"].as_str()?);
-            let output = self
-                .node
-                .output(&format!("curl --silent --max-time 2 {url}"));
+            let output = self.node.output(&format!("curl --silent --max-time 2 {url}"));
             (String::from_utf8_lossy(&output.stdout).trim() == page).then_some(url)
         });
         format!("{page}, from {url}")
@@ -130,13 +121,13 @@ pub fn start(node: &Node) {
 
 /// Replaces the kubelet by one that sees pressure on the disk as soon as it holds some images: it
 /// removes the images that no container uses and nobody pins.
-pub fn press(node: &Node) {
+pub fn start_with_disk_pressure(node: &Node) {
     stop(node);
     start_with(node, "99.9%");
 }
 
 /// Replaces that kubelet by an ordinary one.
-pub fn relieve(node: &Node) {
+pub fn end_disk_pressure(node: &Node) {
     stop(node);
     start_with(node, "0%");
 }
@@ -148,10 +139,8 @@ fn stop(node: &Node) {
 /// Starts a kubelet that wants this share of the disk to be free.
 fn start_with(node: &Node, free: &str) {
     let config = include_str!("config/kubelet.yaml");
-    let config = config
-        .replace("@DRIVER@", node.driver())
-        .replace("@FREE@", free);
-    node.put("/etc/kubernetes/kubelet.yaml", &config);
+    let config = config.replace("@DRIVER@", node.driver()).replace("@FREE@", free);
+    node.write("/etc/kubernetes/kubelet.yaml", &config);
     let line = "kubelet --config /etc/kubernetes/kubelet.yaml --hostname-override node";
     node.daemon(line, "curl --silent --fail http://127.0.0.1:10248/healthz");
 }
@@ -179,84 +168,61 @@ pub fn check(node: &Node, report: &mut Report) {
                 assert_eq!(pod.exec(name, "cat /proc/1/comm"), "pause");
             }
             reaches(node, "web", "Running");
-            String::new()
         },
     );
-    report.check("a request goes through nginx to the application", || {
-        pod.serves("application 1")
-    });
+    report.check("a request goes through nginx to the application", || pod.serves("application 1"));
     report.check("200 orphans are reaped, and pause sleeps on", || {
         let (_, pid) = pod.running();
         orphans(node, pid, |line| drop(pod.exec("application", line)));
-        "0 context switches, 0 zombies".into()
+        "0 context switches, 0 zombies".to_string()
     });
-    report.check(
-        "a container that is killed starts again in the same sandbox",
-        || {
-            let (before, old) = (pod.held(), pod.runs("application"));
-            let info = node.inspect(&format!("inspect {old}"));
-            node.sh(&format!("kill -KILL {}", info["info"]["pid"]));
-            until_at_most(*LIMIT, "another application runs", || {
-                (pod.container("application")? != old).then_some(())
-            });
-            pod.serves("application 1");
-            assert_eq!(pod.held(), before);
-            String::new()
-        },
-    );
+    report.check("a container that is killed starts again in the same sandbox", || {
+        let (before, old) = (pod.sandbox_and_pause(), pod.runs("application"));
+        let info = node.inspect(&format!("inspect {old}"));
+        node.sh(&format!("kill -KILL {}", info["info"]["pid"]));
+        until_at_most(*LIMIT, "another application runs", || {
+            (pod.container("application")? != old).then_some(())
+        });
+        pod.serves("application 1");
+        assert_eq!(pod.sandbox_and_pause(), before);
+    });
     report.check("a container gets another image in the same sandbox", || {
-        let before = pod.held();
+        let before = pod.sandbox_and_pause();
         manifest(node, "web.yaml", &WEB.replace("app-1", "app-2"));
         let evidence = pod.serves("application 2");
-        assert_eq!(pod.held(), before);
+        assert_eq!(pod.sandbox_and_pause(), before);
         evidence
     });
-    report.check(
-        "when pause is killed, the kubelet makes another sandbox",
-        || {
-            let (old, pid) = pod.running();
-            node.sh(&format!("kill -KILL {pid}"));
-            until_at_most(*LIMIT, "another sandbox is ready", || {
-                (pod.sandbox()?.0 != old).then_some(())
-            });
-            is_ours(node, pod.running().1);
-            pod.serves("application 2")
-        },
-    );
+    report.check("when pause is killed, the kubelet makes another sandbox", || {
+        let (old, pid) = pod.running();
+        node.sh(&format!("kill -KILL {pid}"));
+        until_at_most(*LIMIT, "another sandbox is ready", || {
+            (pod.sandbox()?.0 != old).then_some(())
+        });
+        is_ours(node, pod.running().1);
+        pod.serves("application 2")
+    });
     report.check("without its manifest the pod is gone", || {
         fs::remove_file(node.path("/etc/kubernetes/manifests/web.yaml")).expect("its manifest");
         let list = || {
             node.crictl("pods --quiet --name ^web-")
                 + &node.crictl("ps --all --quiet --name '^(nginx|application)$'")
         };
-        until_at_most(*LIMIT, "no sandbox and no container", || {
-            list().is_empty().then_some(())
-        });
-        String::new()
+        until_at_most(*LIMIT, "no sandbox and no container", || list().is_empty().then_some(()));
     });
-    report.check(
-        "kubeadm's check before an upgrade: -v as uid 999, runAsNonRoot",
-        || {
-            manifest(node, "upgrade.yaml", include_str!("config/upgrade.yaml"));
-            reaches(node, "upgrade", "Succeeded");
-            let id = node.crictl("ps --all --quiet --name ^pause$");
-            let said = node.crictl(&format!("logs {id}"));
-            assert_eq!(said, concat!("pause ", env!("PAUSE_VERSION")));
-            format!("Succeeded; {said}")
-        },
-    );
+    report.check("kubeadm's check before an upgrade: -v as uid 999, runAsNonRoot", || {
+        manifest(node, "upgrade.yaml", include_str!("config/upgrade.yaml"));
+        reaches(node, "upgrade", "Succeeded");
+        let id = node.crictl("ps --all --quiet --name ^pause$");
+        let log = node.crictl(&format!("logs {id}"));
+        assert_eq!(log, concat!("pause ", env!("PAUSE_VERSION")));
+        format!("Succeeded; {log}")
+    });
     report.check(
         "a restricted pod: runAsNonRoot, read-only root, ALL dropped, RuntimeDefault",
         || {
-            let pod = StaticPod {
-                node,
-                name: "restricted",
-            };
-            manifest(
-                node,
-                "restricted.yaml",
-                include_str!("config/restricted.yaml"),
-            );
+            let pod = StaticPod { node, name: "restricted" };
+            manifest(node, "restricted.yaml", include_str!("config/restricted.yaml"));
             pod.runs("sleeper");
             let (_, pid) = pod.running();
             is_ours(node, pid);

@@ -11,23 +11,13 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use crate::Work;
-use crate::node;
+use crate::images::Images;
 use crate::report::Report;
 use harness::launch::checked;
-use harness::programs::{HOST, platform, program_for, root};
+use harness::programs::{HOST, Platform, platform, program_for, root};
 
 /// The time limit for all that an emulated machine does.
 const LIMIT: Duration = Duration::from_secs(3600);
-
-/// The parts of guest.rs that run in the machine. An emulated one is slow, so arm64 has those
-/// that depend on the architecture; CRIU does not come to an end on its emulated processor.
-fn parts(architecture: &str) -> &'static str {
-    match architecture {
-        "arm64" => "podman node",
-        _ if hidden_in_cells() => "podman criu node existing switch",
-        _ => "podman criu node existing switch cell",
-    }
-}
 
 /// Whether a cell in the machine would not see this clone: it covers these folders, with the mount
 /// of the clone below them.
@@ -36,31 +26,36 @@ fn hidden_in_cells() -> bool {
     covered.iter().any(|folder| root().starts_with(folder))
 }
 
-pub fn check(architecture: &str, work: &Work, report: &mut Report) {
-    let place = format!("on a machine of {architecture} with systemd");
+pub fn check_host(work: &Work, _: &Images, report: &mut Report) {
+    let mut parts = "podman criu node endpoint air-gapped".to_string();
+    match hidden_in_cells() {
+        true => report
+            .left_out("a cell in the machine: move this clone out of /etc, /opt, /run and /var"),
+        false => parts += " cell",
+    }
+    check(&HOST, &parts, work, report);
+}
+
+/// An emulated machine is slow, so that these parts are those that depend on the architecture; CRIU
+/// does not come to an end on its emulated processor.
+pub fn check_arm64(work: &Work, _: &Images, report: &mut Report) {
+    check("arm64", "podman node", work, report);
+}
+
+fn check(architecture: &str, parts: &str, work: &Work, report: &mut Report) {
     let folder = work.folder.join(format!("machine-{architecture}"));
     let logs = work.logs.join(format!("machine-{architecture}"));
-    let results = folder.join("report.json");
-    if architecture != "arm64" && hidden_in_cells() {
-        report.left_out("a cell in the machine: move this clone out of /etc, /opt, /run and /var");
-    }
-    report.part(
-        &format!("a machine with systemd, {architecture}"),
-        |report| {
-            report.check("it boots, and the checks run in it to their end", || {
-                fs::create_dir_all(folder.join("logs")).expect("a folder");
-                let _ = fs::remove_dir_all(&logs);
-                fs::create_dir_all(&logs).expect("a folder");
-                program_for(architecture, "orphans"); // which the machine cannot build
-                boot(architecture, &folder, &logs);
-                let copied = format!("cp -r {}/logs/. {}", folder.display(), logs.display());
-                harness::run("sh", &["-c", &copied]);
-                String::new()
-            });
-        },
-    );
-    if results.exists() {
-        report.add_from(&results, &place);
+    report.check("it boots, and the checks run in it to their end", || {
+        fs::create_dir_all(folder.join("logs")).expect("a folder");
+        let _ = fs::remove_dir_all(&logs);
+        fs::create_dir_all(&logs).expect("a folder");
+        program_for(architecture, "orphans"); // which the machine cannot build
+        boot(platform(architecture), parts, &folder, &logs);
+        let copied = format!("cp -r {}/logs/. {}", folder.display(), logs.display());
+        harness::run("sh", &["-c", &copied]);
+    });
+    if folder.join("junit.xml").exists() {
+        report.add_from(&folder, &format!("on a machine of {architecture} with systemd"));
     }
 }
 
@@ -70,15 +65,7 @@ fn has_kvm(system: &str, machine: &str, kernel: &str) -> bool {
     let tried = Path::new("/dev/kvm").exists().then(|| {
         Command::new("timeout")
             .args(["20", &format!("qemu-system-{system}"), "-machine", machine])
-            .args([
-                "-accel",
-                "kvm",
-                "-cpu",
-                "host",
-                "-display",
-                "none",
-                "-no-reboot",
-            ])
+            .args(["-accel", "kvm", "-cpu", "host", "-display", "none", "-no-reboot"])
             .args(["-kernel", kernel, "-append", "panic=-1"])
             .stdin(Stdio::null())
             .stderr(Stdio::null())
@@ -88,38 +75,32 @@ fn has_kvm(system: &str, machine: &str, kernel: &str) -> bool {
 }
 
 /// Boots the machine, and prints what this program prints there.
-fn boot(architecture: &str, folder: &Path, logs: &Path) {
-    let platform = platform(architecture);
+fn boot(platform: &Platform, parts: &str, folder: &Path, logs: &Path) {
+    let architecture = &platform.architecture;
     let (project, work) = (root().display(), folder.display());
-    let program = root()
-        .join("target/e2e/machine")
-        .join(architecture)
-        .join("e2e");
+    let program = root().join("target/e2e/machine").join(architecture).join("e2e");
     // The limits of single states are longer: an emulated machine is some ten times slower.
     let start = format!(
-        "export PAUSE_MACHINE=1 PAUSE_DIST=1 PAUSE_LIMIT=600 PATH=$PATH:/usr/sbin
-         {} $(mktemp -d) {work}/logs '' {work}/report.json {}",
-        program.display(),
-        parts(architecture)
+        "export PAUSE_DIST=1 PAUSE_LIMIT=600 PATH=$PATH:/usr/sbin
+         {} --machine --logs {work}/logs --report {work} {parts}",
+        program.display()
     );
     fs::write(folder.join("start"), start).expect("a file");
-    let machine = root()
-        .join("target/machine")
-        .join(format!("node-{architecture}"));
+    let machine = root().join("target/machine").join(format!("node-{architecture}"));
     let file = |name: &str| machine.join(name).display().to_string();
     let native =
-        architecture == *HOST && has_kvm(platform.system, platform.machine, &file("vmlinuz"));
-    let processor = match (native, architecture) {
+        platform.is_host() && has_kvm(&platform.qemu_system, &platform.machine, &file("vmlinuz"));
+    let processor = match (native, architecture.as_str()) {
         (true, _) => "host",
         // What a processor need not have is slow to emulate: a kind of pointer authentication, AVX.
         (_, "arm64") => "max,pauth-impdef=on",
-        _ => platform.processor,
+        _ => &platform.processor,
     };
     let share = |tag: &str, path: &dyn std::fmt::Display, more: &str| {
         format!("local,path={path},mount_tag={tag},security_model=none{more}")
     };
-    let mut qemu = Command::new(format!("qemu-system-{}", platform.system));
-    qemu.args(["-machine", platform.machine, "-cpu", processor])
+    let mut qemu = Command::new(format!("qemu-system-{}", platform.qemu_system));
+    qemu.args(["-machine", &platform.machine, "-cpu", processor])
         .args(["-accel", if native { "kvm" } else { "tcg" }])
         .args(["-smp", "2", "-m", "4096", "-no-reboot", "-display", "none"])
         .args(["-kernel", &file("vmlinuz"), "-initrd", &file("initrd.img")])
@@ -129,17 +110,9 @@ fn boot(architecture: &str, folder: &Path, logs: &Path) {
             platform.console
         ))
         .arg("-drive")
-        .arg(format!(
-            "file={},format=raw,if=virtio,snapshot=on",
-            file("disk")
-        ))
+        .arg(format!("file={},format=raw,if=virtio,snapshot=on", file("disk")))
         .args(["-serial", &format!("file:{}/console.log", logs.display())])
-        .args([
-            "-device",
-            "virtio-serial",
-            "-device",
-            "virtconsole,chardev=out",
-        ])
+        .args(["-device", "virtio-serial", "-device", "virtconsole,chardev=out"])
         .args(["-chardev", "stdio,id=out,signal=off"])
         .args(["-virtfs", &share("project", &project, ",readonly=on")])
         .args(["-virtfs", &share("work", &work, "")])
@@ -148,11 +121,9 @@ fn boot(architecture: &str, folder: &Path, logs: &Path) {
         .stdout(Stdio::piped());
     // SAFETY: a system call between fork and execve. The machine ends when this program does.
     unsafe { qemu.pre_exec(|| checked(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))) };
-    let mut running = qemu
-        .spawn()
-        .unwrap_or_else(|error| panic!("{:?}: {error}", qemu.get_program()));
+    let mut running =
+        qemu.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", qemu.get_program()));
     let pid = running.id() as i32;
-    node::started(pid);
     let (end, ended) = std::sync::mpsc::channel::<()>();
     std::thread::spawn(move || {
         if ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
@@ -161,24 +132,20 @@ fn boot(architecture: &str, folder: &Path, logs: &Path) {
         }
     });
     let out = running.stdout.take().expect("a pipe");
-    let mut said = 0;
+    let mut lines = 0;
     for line in BufReader::new(out).split(b'\n').map_while(Result::ok) {
         println!("  | {}", String::from_utf8_lossy(&line).trim_end());
-        said += 1;
+        lines += 1;
     }
     drop(end);
-    node::ends(pid);
     let status = running.wait().expect("its status");
     let console = fs::read(logs.join("console.log")).unwrap_or_default();
     let console = String::from_utf8_lossy(&console).into_owned();
     let last = console.lines().rfind(|line| !line.trim().is_empty());
     let last = last.unwrap_or("nothing");
+    assert!(lines > 0, "it did not boot; the last line of its console: {last}");
     assert!(
-        said > 0,
-        "it did not boot; the last line of its console: {last}"
-    );
-    assert!(
-        folder.join("report.json").exists(),
+        folder.join("junit.xml").exists(),
         "the checks did not end ({status}); the last line of its console: {last}"
     );
 }

@@ -1,17 +1,19 @@
 //! What `scripts/e2e` runs: checks of pause with the container runtimes and the kubelet of a
-//! Kubernetes node. Each runtime runs in a cell of its own, or is one that this machine runs
-//! already. A check is a closure that panics if it fails, and returns its evidence.
+//! Kubernetes node.
 //!
-//! Arguments: a folder with the root filesystem of the images, the folder for logs, the CRI
-//! endpoint or an empty string, the file for the report or an empty string, and the parts.
+//! Three words: a *node* is a container runtime with a CRI endpoint, and what Kubernetes adds to it. A
+//! *cell* is a set of namespaces and control groups in which a node runs beside others. A *machine* is
+//! a virtual machine that is booted for a node; this program runs in it, with `--machine`.
+//!
+//! Each part is a test of libtest-mimic, and has many checks. A check is a closure that panics if it
+//! fails, and returns its evidence.
 
 mod bundle;
 mod cluster;
+mod command;
 mod conformance;
 mod cri;
 mod critest;
-mod existing;
-mod guest;
 mod hundred;
 mod images;
 mod kernels;
@@ -19,99 +21,138 @@ mod kubelet;
 mod machine;
 mod node;
 mod pod;
-mod refusals;
+mod podman;
 mod report;
 mod runtimes;
 mod signed;
 mod soak;
 mod switch;
 
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use clap::Parser;
+use libtest_mimic::{Arguments, Trial};
 
+use harness::Folder;
 use harness::cell::left_behind;
-use harness::programs::HOST;
-use images::Images;
+use harness::supervise::supervise;
+use images::{Images, PAUSE};
 use node::{Node, Runtime};
 use report::Report;
 
-/// The folders of this run: one for its own files, which is removed at the end, and one for
-/// logs.
-pub struct Work {
-    pub folder: PathBuf,
-    pub logs: PathBuf,
+/// The options of `scripts/e2e` and `scripts/soak`, whose --help explains them.
+#[derive(Parser)]
+struct Options {
+    #[arg(long)]
+    endpoint: Option<String>,
+    #[arg(long)]
+    report: Option<PathBuf>,
+    #[arg(long)]
+    logs: PathBuf,
+    #[arg(long)]
+    all: bool,
+    #[arg(long)]
+    hours: Option<u64>,
+    #[arg(long)]
+    seed: Option<u64>,
+    /// This is a machine that was booted for the node: daemons are units of its systemd.
+    #[arg(long)]
+    machine: bool,
+    parts: Vec<String>,
 }
 
-impl Drop for Work {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
+/// What all parts share: a folder, which is removed at the end, the folder for logs, and how long and
+/// from which random number a soak begins.
+pub struct Work {
+    pub folder: Folder,
+    pub logs: PathBuf,
+    pub hours: u64,
+    pub seed: Option<u64>,
 }
+
+/// What checks a part.
+type Check = Box<dyn Fn(&Work, &Images, &mut Report) + Send + Sync>;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, logs, endpoint, page, parts @ ..] = &arguments[..] else {
-        panic!("scripts/e2e runs this");
-    };
+    let options = Options::parse();
+    let endpoint = options.endpoint.clone();
+    // Cells end with this program. The pods of another's node do not.
+    supervise(|| run(options), || endpoint.iter().for_each(|endpoint| node::clean(endpoint)))
+}
+
+fn run(options: Options) -> ExitCode {
+    if options.machine {
+        node::on_machine();
+    }
+    let before = kernel_settings();
     let work = Work {
-        folder: folder.into(),
-        logs: logs.into(),
+        folder: Folder::for_all("e2e"),
+        logs: options.logs,
+        hours: options.hours.unwrap_or(0),
+        seed: options.seed,
     };
-    let mut report = Report::new();
-    log_panics(work.logs.join("failures.log"));
-    interruptible();
     println!("the images of the pods, and a C pause beside ours");
     let images = Images::new(&work);
-    if endpoint.is_empty() {
-        let before = kernel_settings();
-        let run = if guest::here() { guest::run } else { run };
-        for part in parts {
-            report.runs(part);
-            run(part, &work, &images, &mut report);
-        }
-        report.runs("");
-        report.part("afterwards", |report| {
-            report.check(
-                "no mount, control group or file has the name of a cell",
-                || {
-                    let names = node::names_of_cells();
-                    let left: Vec<_> = names.iter().flat_map(|name| left_behind(name)).collect();
-                    assert!(left.is_empty(), "{left:?}");
-                    format!("{} cells", names.len())
-                },
-            );
-            // A machine that was booted for the node goes on with them to its end.
-            if !guest::here() {
-                report.check(
-                    "the kernel's settings that a kubelet makes are as before",
-                    || {
-                        assert_eq!(kernel_settings(), before);
-                        String::new()
-                    },
-                );
-            }
-        });
+    let mut parts: Vec<(String, Check)> = options.parts.iter().flat_map(|name| of(name)).collect();
+    if let Some(endpoint) = options.endpoint {
+        parts.push((format!("the node at {endpoint}"), at(endpoint)));
     } else {
-        report.part(&format!("the node at {endpoint}"), |report| {
-            let node = Node::here(endpoint, &work, &images);
-            report.versions(&node.parts);
-            cri::check(&node, report);
+        parts.push(("afterwards".into(), afterwards(options.machine, before)));
+    }
+    let shared = Arc::new((work, images, Mutex::new(Vec::new())));
+    let trial = |(title, check): (String, Check)| {
+        let shared = Arc::clone(&shared);
+        Trial::test(title.clone(), move || {
+            let (work, images, all) = &*shared;
+            let suites = Report::of(&title, |report| check(work, images, report));
+            let [_, failed, _] = report::totals(&suites);
+            all.lock().expect("the results").extend(suites);
+            if failed > 0 { Err(format!("{failed} checks failed").into()) } else { Ok(()) }
+        })
+    };
+    // One after another: each of them keeps the machine busy.
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::default() };
+    let trials = parts.into_iter().map(trial).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let suites = std::mem::take(&mut *shared.2.lock().expect("the results"));
+    let [passed, failed, left_out] = report::totals(&suites);
+    if let Some(folder) = options.report {
+        report::write(&folder, &suites);
+    }
+    println!("logs: {}", shared.0.logs.display());
+    report::left_out(&suites);
+    println!("{passed} passed, {failed} failed, {left_out} left out");
+    match conclusion.has_failed() || (options.all && left_out > 0) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+/// The checks of a node whose runtime runs already.
+fn at(endpoint: String) -> Check {
+    Box::new(move |work, images, report| {
+        let node = Node::at(&endpoint, work, images);
+        report.versions(&node.programs);
+        cri::check(&node, report);
+    })
+}
+
+/// What must be as it was.
+fn afterwards(machine: bool, before: String) -> Check {
+    Box::new(move |_, _, report| {
+        report.check("no mount, control group or file has the name of a cell", || {
+            let left = left_behind(&format!("pause-{}-cell", std::process::id()));
+            assert!(left.is_empty(), "{left:?}");
         });
-    }
-    if !page.is_empty() {
-        report.write(page);
-        println!("the report: {page}");
-    }
-    if std::env::var_os("PAUSE_PAGE").is_some() {
-        report.publish();
-    }
-    println!("logs: {logs}");
-    report.end()
+        // A machine that was booted for the node goes on with them to its end.
+        if !machine {
+            report.check("the kernel's settings that a kubelet makes are as before", || {
+                assert_eq!(kernel_settings(), before);
+            });
+        }
+    })
 }
 
 /// The kernel settings that a kubelet changes, which are those of the whole machine.
@@ -120,98 +161,97 @@ fn kernel_settings() -> String {
     harness::run("sh", &["-ec", line])
 }
 
-/// Writes each panic to a file. The report shows its first line only.
-fn log_panics(file: PathBuf) {
-    let _ = std::fs::remove_file(&file);
-    std::panic::set_hook(Box::new(move |panic| {
-        let log = File::options().create(true).append(true).open(&file);
-        let _ = writeln!(log.expect("a log"), "{panic}\n");
-    }));
-}
-
-/// SIGINT and SIGTERM end all cells and machines; a check that is running then fails, and the run ends.
-fn interruptible() {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).expect("handlers");
-    std::thread::spawn(move || {
-        for signal in signals.forever() {
-            report::stop(signal);
-            node::end_all();
-        }
-    });
-}
-
 /// Whether the containerd of this machine has version 1: Debian 12 has 1.6, another machine may
 /// have 2.x.
 fn has_containerd1() -> bool {
     harness::run("containerd", &["--version"]).contains(" 1.")
 }
 
-/// Runs one part, each runtime in a new cell.
-fn run(part: &str, work: &Work, images: &Images, report: &mut Report) {
-    let mut on = |title: &str, runtime, check: fn(&Node, &mut Report)| {
-        report.part(title, |report| {
-            let node = Node::new(runtime, images::PAUSE, work, images);
-            report.versions(&node.parts);
-            check(&node, report);
-        });
-    };
+/// A part with a title.
+fn titled<F>(title: &str, check: F) -> (String, Check)
+where
+    F: Fn(&Work, &Images, &mut Report) + Send + Sync + 'static,
+{
+    (title.into(), Box::new(check))
+}
+
+/// The checks of a node that is made for them.
+fn on(title: &str, runtime: Runtime, check: fn(&Node, &mut Report)) -> (String, Check) {
+    titled(title, move |work, images, report| {
+        if runtime == Runtime::Containerd1 && !has_containerd1() {
+            return report.left_out("containerd 1.x: another version is installed");
+        }
+        let node = Node::new(runtime, PAUSE, work, images);
+        report.versions(&node.programs);
+        check(&node, report);
+    })
+}
+
+/// The recipe with this heading.
+fn recipe(heading: &'static str, runtime: Runtime) -> (String, Check) {
+    titled(&format!("the recipe for {heading}"), move |work, images, report| {
+        if runtime == Runtime::Containerd1 && !has_containerd1() {
+            return report.left_out("containerd 1.x: another version is installed");
+        }
+        switch::check(runtime, heading, work, images, report);
+    })
+}
+
+/// What a part of `scripts/e2e`, or of a machine that it boots, consists of.
+fn of(part: &str) -> Vec<(String, Check)> {
+    use Runtime::{Containerd1, Containerd2, Crio};
     match part {
-        "cri" => {
-            on("containerd 2.x", Runtime::Containerd2, cri::check);
-            if has_containerd1() {
-                on("containerd 1.x", Runtime::Containerd1, cri::check);
-            } else {
-                report.left_out("containerd 1.x: another version is installed");
-            }
-        }
-        "kubelet" => on(
-            "a kubelet on containerd",
-            Runtime::Containerd2,
-            kubelet::check,
-        ),
+        "cri" => vec![
+            on("containerd 2.x", Containerd2, cri::check),
+            on("containerd 1.x", Containerd1, cri::check),
+        ],
+        "kubelet" => vec![on("a kubelet on containerd", Containerd2, kubelet::check)],
         "crio" => {
-            on("CRI-O", Runtime::Crio, cri::check);
-            on("a kubelet on CRI-O", Runtime::Crio, kubelet::check);
+            vec![on("CRI-O", Crio, cri::check), on("a kubelet on CRI-O", Crio, kubelet::check)]
         }
-        "existing" => {
-            on(
-                "a node of containerd",
-                Runtime::Containerd2,
-                existing::check,
-            );
-            on("a node of CRI-O", Runtime::Crio, existing::check);
+        "existing" => vec![
+            on("--endpoint of containerd", Containerd2, command::endpoint),
+            on("--endpoint of CRI-O", Crio, command::endpoint),
+        ],
+        "switch" => vec![
+            recipe("containerd 2.x", Containerd2),
+            recipe("containerd 1.x", Containerd1),
+            recipe("CRI-O", Crio),
+        ],
+        "signed" => vec![titled("signatures on CRI-O", signed::check)],
+        "kernels" => vec![titled("virtual machines with other kernels", kernels::check)],
+        "machine" => vec![titled("a machine with systemd", machine::check_host)],
+        "machine-arm64" => vec![titled("a machine with systemd, arm64", machine::check_arm64)],
+        "cluster" => vec![titled("a cluster by kubeadm", cluster::check)],
+        "node-conformance" => {
+            vec![titled("upstream's node conformance tests", conformance::check_node)]
         }
-        "switch" => {
-            switch::part("containerd 2.x", Runtime::Containerd2, work, images, report);
-            if has_containerd1() {
-                switch::part("containerd 1.x", Runtime::Containerd1, work, images, report);
-            } else {
-                report.left_out("README's recipe for containerd 1.x: another version is installed");
-            }
-            switch::part("CRI-O", Runtime::Crio, work, images, report);
-        }
-        "signed" => report.part("signatures on CRI-O", |report| {
-            signed::check(work, images, report)
-        }),
-        "kernels" => report.part("virtual machines with other kernels", kernels::check),
-        "machine" => machine::check(&HOST, work, report),
-        "machine-arm64" => machine::check("arm64", work, report),
-        "cluster" => report.part("a cluster by kubeadm", |report| {
-            cluster::check(work, images, report)
-        }),
-        "node-conformance" => report.part("upstream's node conformance tests", |report| {
-            conformance::check(conformance::NODE, work, images, report)
-        }),
-        "conformance" => report.part("upstream's conformance tests", |report| {
-            conformance::check(conformance::ALL, work, images, report)
-        }),
-        "runtimes" => runtimes::check(work, report),
-        "soak" => report.part("a soak", |report| soak::check(work, images, report)),
-        "refusals" => report.part("bad input", |report| refusals::check(work, report)),
-        "critest" => report.part("critest", |report| critest::check(work, images, report)),
-        "hundred" => report.part("a node's worth of pods", |report| {
-            hundred::check(work, images, report)
-        }),
+        "conformance" => vec![titled("upstream's conformance tests", conformance::check_all)],
+        "runtimes" => runtimes::NAMES
+            .map(|name| {
+                titled(&format!("OCI runtime {name}"), move |work, _, report| {
+                    runtimes::check(name, work, report);
+                })
+            })
+            .into(),
+        "soak" => vec![titled("a soak", soak::check)],
+        "refusals" => vec![titled("bad input", command::refusals)],
+        "critest" => vec![titled("critest", critest::check)],
+        "hundred" => vec![titled("a node's worth of pods", hundred::check)],
+        // The parts of a machine.
+        "podman" => vec![titled("podman", podman::check)],
+        "criu" => vec![titled("CRIU", |work, _, report| runtimes::criu(work, report))],
+        "node" => vec![on("containerd 2.x, and a kubelet", Containerd2, |node, report| {
+            cri::check(node, report);
+            kubelet::check(node, report);
+        })],
+        "endpoint" => vec![on("--endpoint of Debian's containerd", Containerd1, command::endpoint)],
+        "air-gapped" => vec![recipe("containerd 1.x", Containerd1)],
+        "cell" => vec![titled("containerd 2.x in a cell", |work, images, report| {
+            let node = Node::in_cell(Containerd2, PAUSE, work, images);
+            report.versions(&node.programs);
+            cri::check(&node, report);
+        })],
         _ => panic!("scripts/e2e knows the parts"),
     }
 }

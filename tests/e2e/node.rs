@@ -1,20 +1,20 @@
-//! A node: a container runtime with a CRI endpoint, in a cell, on a machine that was booted for
-//! it, or on this machine.
+//! A node: a container runtime with a CRI endpoint, in a cell, on a machine that was booted for it, or
+//! one that runs already.
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::images::{Images, OLD, PAUSE};
-use crate::{Work, guest};
+use crate::Work;
+use crate::images::{Images, PAUSE, PREVIOUS};
 use harness::cell::Cell;
 use harness::cgroup::is_unified;
-use harness::programs::{HOST, root};
+use harness::programs::root;
 use harness::until_at_most;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -24,29 +24,21 @@ pub enum Runtime {
     Crio,
 }
 
-/// Where a node lives.
-enum Place {
-    /// In a cell of its own.
-    Cell(Cell),
-    /// On the machine that `scripts/e2e machine` boots for it.
-    Machine,
-    /// On this machine, which runs it already (`--endpoint`).
-    Existing,
-}
-
 pub struct Node {
     /// The name and version of the runtime.
     pub name: String,
     /// The versions of the runtime and of the programs that it starts.
-    pub parts: Vec<String>,
+    pub programs: Vec<String>,
     pub crio: bool,
     pub endpoint: String,
     /// The `ctr` command for the containerd namespace of Kubernetes.
     pub ctr: String,
+    /// Nothing for a runtime that ran before (`--endpoint`).
     runtime: Option<Runtime>,
     /// Whether the runtime uses the systemd cgroup driver.
     systemd: bool,
-    place: Place,
+    /// The cell of the node, unless it is on a machine or was there before.
+    cell: Option<Cell>,
     /// The folder for the configuration files that crictl reads.
     folder: PathBuf,
     logs: PathBuf,
@@ -61,12 +53,23 @@ pub static LIMIT: LazyLock<Duration> =
 /// The beginning of the names of the units of systemd that this run starts.
 const UNIT: &str = "pause-e2e";
 
-/// The folder in which `scripts/node-parts` puts what it builds.
+static ON_MACHINE: OnceLock<()> = OnceLock::new();
+
+/// Says that nodes are on the machine in which this program runs, and not in cells.
+pub fn on_machine() {
+    let _ = ON_MACHINE.set(());
+    harness::programs::are_built();
+}
+
+fn is_on_machine() -> bool {
+    ON_MACHINE.get().is_some()
+}
+
+/// The folder with the programs that were built for a node. On a machine this program is in it.
 pub fn bin() -> PathBuf {
-    let folder = root().join("target/e2e");
-    match guest::here() {
-        true => folder.join("machine").join(*HOST),
-        false => folder.join("bin"),
+    match is_on_machine() {
+        true => std::env::current_exe().expect("this program").with_file_name(""),
+        false => root().join("target/e2e/bin"),
     }
 }
 
@@ -78,33 +81,32 @@ pub fn path_in(cell: &Cell, path: &str) -> PathBuf {
 impl Node {
     /// Starts a runtime that uses `pause` as its sandbox image, and imports the images.
     pub fn new(runtime: Runtime, pause: &str, work: &Work, images: &Images) -> Self {
-        let place = match guest::here() {
-            true => Place::Machine,
-            false => Place::Cell(Self::new_cell(runtime, work)),
-        };
-        Self::start_in(place, runtime, pause, work, images)
+        let cell = (!is_on_machine()).then(|| Self::new_cell(runtime, work));
+        Self::start_in(cell, runtime, pause, work, images)
     }
 
-    /// The same in a cell, also on a machine that was booted for the node.
+    /// The same in a cell, also on a machine.
     pub fn in_cell(runtime: Runtime, pause: &str, work: &Work, images: &Images) -> Self {
-        let cell = Self::new_cell(runtime, work);
-        Self::start_in(Place::Cell(cell), runtime, pause, work, images)
+        Self::start_in(Some(Self::new_cell(runtime, work)), runtime, pause, work, images)
     }
 
-    fn start_in(place: Place, runtime: Runtime, pause: &str, work: &Work, images: &Images) -> Self {
+    fn start_in(
+        cell: Option<Cell>,
+        runtime: Runtime,
+        pause: &str,
+        work: &Work,
+        images: &Images,
+    ) -> Self {
         let endpoint = match runtime {
             Runtime::Crio => "unix:///run/crio/crio.sock",
             _ => "unix:///run/containerd/containerd.sock",
         };
-        let mut node = Self::at(endpoint, place, work);
+        let mut node = Self::unconnected(endpoint, cell, work);
         node.runtime = Some(runtime);
-        node.put(
-            "/etc/cni/net.d/10-pods.conflist",
-            include_str!("config/cni.conflist"),
-        );
-        // README's configuration files, unchanged but for the image name, and for each a second file
+        node.write("/etc/cni/net.d/10-pods.conflist", include_str!("config/cni.conflist"));
+        // The configuration files of docs/switch.md, unchanged but for the image name, and for each a second file
         // with what a cell needs in addition.
-        let configure = |path: &str, text: &str| node.put(path, &text.replace(PAUSE, pause));
+        let configure = |path: &str, text: &str| node.write(path, &text.replace(PAUSE, pause));
         // A registry in the cell is the mirror of every other.
         configure(
             "/etc/containerd/certs.d/_default/hosts.toml",
@@ -117,17 +119,17 @@ impl Node {
         );
         match runtime {
             Runtime::Containerd1 => {
-                let rest = match node.place {
-                    Place::Machine => include_str!("config/containerd-1-systemd.toml"),
-                    _ => include_str!("config/containerd-1-cell.toml"),
+                let rest = match node.cell {
+                    None => include_str!("config/containerd-1-systemd.toml"),
+                    Some(_) => include_str!("config/containerd-1-cell.toml"),
                 };
                 let config = include_str!("config/containerd-1.toml").to_string() + rest;
                 configure("/etc/containerd/config.toml", &config);
             }
             Runtime::Containerd2 => {
-                let rest = match node.place {
-                    Place::Machine => include_str!("config/containerd-2-systemd.toml"),
-                    _ => include_str!("config/containerd-2-cell.toml"),
+                let rest = match node.cell {
+                    None => include_str!("config/containerd-2-systemd.toml"),
+                    Some(_) => include_str!("config/containerd-2-cell.toml"),
                 };
                 let mut config = include_str!("config/containerd-2.toml").to_string() + rest;
                 if bin().join("runc-userns").exists() {
@@ -136,10 +138,7 @@ impl Node {
                 configure("/etc/containerd/config.toml", &config);
             }
             Runtime::Crio => {
-                configure(
-                    "/etc/crio/crio.conf.d/10-pause.conf",
-                    include_str!("config/crio.conf"),
-                );
+                configure("/etc/crio/crio.conf.d/10-pause.conf", include_str!("config/crio.conf"));
                 configure(
                     "/etc/crio/crio.conf.d/20-cell.conf",
                     include_str!("config/crio-cell.conf"),
@@ -149,24 +148,21 @@ impl Node {
                     r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
                 );
                 for name in ["runc", "runc-userns"] {
-                    let path = format!("/run/here/{name}");
-                    configure(&path, include_str!("config/runc-here"));
+                    let path = format!("/run/wrappers/{name}");
+                    configure(&path, include_str!("config/runc-wrapper"));
                     node.sh(&format!("chmod 755 {path}"));
                 }
             }
         }
         node.start();
         images.import(&node);
-        // A node that will be switched gets pause by README's recipe.
-        if pause != OLD {
+        // A node that will be switched gets pause by the recipe of docs/switch.md.
+        if pause != PREVIOUS {
             images.import_pause(&node);
         }
-        if runtime == Runtime::Containerd1 && pause != OLD {
-            node.sh(&format!(
-                "{} images label {pause} io.cri-containerd.pinned=pinned",
-                node.ctr
-            ));
-            if let Place::Cell(_) = node.place {
+        if runtime == Runtime::Containerd1 && pause != PREVIOUS {
+            node.sh(&format!("{} images label {pause} io.cri-containerd.pinned=pinned", node.ctr));
+            if node.cell.is_some() {
                 node.sh("pkill -x containerd");
             }
             node.start();
@@ -177,8 +173,6 @@ impl Node {
 
     fn new_cell(runtime: Runtime, work: &Work) -> Cell {
         let mut cell = Cell::start();
-        started(cell.init);
-        NAMES.lock().expect("the names").push(cell.name.clone());
         let cells = work.logs.join("cells");
         let cells = fs::File::options().create(true).append(true).open(cells);
         writeln!(cells.expect("a log"), "{}", cell.name).expect("a log");
@@ -189,18 +183,18 @@ impl Node {
         cell
     }
 
-    /// Uses the runtime that runs on this machine already.
-    pub fn here(endpoint: &str, work: &Work, images: &Images) -> Self {
-        let mut node = Self::at(endpoint, Place::Existing, work);
+    /// Uses a runtime that runs already.
+    pub fn at(endpoint: &str, work: &Work, images: &Images) -> Self {
+        let mut node = Self::unconnected(endpoint, None, work);
         node.connect();
         images.import(&node);
         node
     }
 
-    fn at(endpoint: &str, place: Place, work: &Work) -> Self {
-        let folder = work.folder.join(match &place {
-            Place::Cell(cell) => format!("node-{}", cell.init),
-            _ => "node".into(),
+    fn unconnected(endpoint: &str, cell: Option<Cell>, work: &Work) -> Self {
+        let folder = work.folder.join(match &cell {
+            Some(cell) => format!("node-{}", cell.init),
+            None => "node".into(),
         });
         fs::create_dir_all(&folder).expect("a folder");
         let config = format!(
@@ -210,7 +204,7 @@ impl Node {
         fs::write(folder.join("crictl.yaml"), config).expect("a file");
         Self {
             name: String::new(),
-            parts: Vec::new(),
+            programs: Vec::new(),
             crio: endpoint.contains("crio"),
             endpoint: endpoint.into(),
             ctr: format!(
@@ -219,7 +213,7 @@ impl Node {
             ),
             runtime: None,
             systemd: false,
-            place,
+            cell,
             folder,
             logs: work.logs.clone(),
             events: None,
@@ -227,7 +221,7 @@ impl Node {
     }
 
     /// Writes a file of the node, with the paths of this machine filled in.
-    pub fn put(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: &str) {
         let mut cni = ["/usr/lib/cni", "/opt/cni/bin"].into_iter();
         let cni = cni.find(|folder| Path::new(folder).join("bridge").exists());
         let text = text
@@ -245,9 +239,9 @@ impl Node {
     /// Starts the runtime, or restarts it where it has a unit.
     pub fn start(&self) {
         let ready = format!("{} version", self.crictl_command());
-        match (&self.place, self.runtime) {
+        match (&self.cell, self.runtime) {
             // Debian's containerd has a unit.
-            (Place::Machine, Some(Runtime::Containerd1)) => {
+            (None, Some(Runtime::Containerd1)) => {
                 self.sh("systemctl restart containerd");
                 self.answers("containerd", &ready);
             }
@@ -264,23 +258,16 @@ impl Node {
             line.expect("crictl version has it").trim().to_string()
         };
         let (name, version) = (field("RuntimeName:"), field("RuntimeVersion:"));
-        let version = version
-            .trim_start_matches('v')
-            .split(['+', '~', '-'])
-            .next()
-            .expect("a part");
+        let version =
+            version.trim_start_matches('v').split(['+', '~', '-']).next().expect("a part");
         self.name = format!("{name} {version}");
         self.crio = name == "cri-o";
-        self.parts.push(self.name.clone());
-        if !matches!(self.place, Place::Existing) {
-            let parts: &[_] = if self.crio {
-                &["runc", "conmon"]
-            } else {
-                &["runc"]
-            };
+        self.programs.push(self.name.clone());
+        if self.runtime.is_some() {
+            let parts: &[_] = if self.crio { &["runc", "conmon"] } else { &["runc"] };
             for part in parts {
                 let line = self.sh(&format!("{part} --version | head -n1"));
-                self.parts.push(line.replace(" version", ""));
+                self.programs.push(line.replace(" version", ""));
             }
         }
         // containerd before 2.0 does not implement this call, but shows its settings.
@@ -289,7 +276,7 @@ impl Node {
         let options = &info["config"]["containerd"]["runtimes"]["runc"]["options"];
         self.systemd = String::from_utf8_lossy(&config).contains("SYSTEMD")
             || options["SystemdCgroup"] == true;
-        self.parts.extend(surroundings(self.driver()));
+        self.programs.extend(surroundings(self.driver()));
         if !self.crio {
             let events = fs::File::create(self.folder.join("events")).expect("a file");
             let mut command = self.command("sh");
@@ -301,10 +288,7 @@ impl Node {
 
     /// The path, outside of the node's cell, of a file of the node.
     pub fn path(&self, path: &str) -> PathBuf {
-        match &self.place {
-            Place::Cell(cell) => path_in(cell, path),
-            _ => path.into(),
-        }
+        self.cell.as_ref().map_or(path.into(), |cell| path_in(cell, path))
     }
 
     /// The folder for logs.
@@ -313,21 +297,16 @@ impl Node {
     }
 
     fn command(&self, program: &str) -> Command {
-        match &self.place {
-            Place::Cell(cell) => cell.command(program),
-            Place::Machine => {
-                let mut command = Command::new(program);
-                let path = std::env::var("PATH").expect("PATH");
-                command.env("PATH", format!("{}:{path}", bin().display()));
-                command.stdin(Stdio::null());
-                command
-            }
-            Place::Existing => {
-                let mut command = Command::new(program);
-                command.stdin(Stdio::null());
-                command
-            }
+        if let Some(cell) = &self.cell {
+            return cell.command(program);
         }
+        let mut command = Command::new(program);
+        if self.runtime.is_some() {
+            let path = std::env::var("PATH").expect("PATH");
+            command.env("PATH", format!("{}:{path}", bin().display()));
+        }
+        command.stdin(Stdio::null());
+        command
     }
 
     /// Runs a shell command and waits for its end.
@@ -341,27 +320,20 @@ impl Node {
         let output = self.output(line);
         let stdout = String::from_utf8_lossy(&output.stdout).trim().to_string();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{line}: {} {stdout}",
-            stderr.trim()
-        );
+        assert!(output.status.success(), "{line}: {} {stdout}", stderr.trim());
         stdout
     }
 
     /// The cell of a node that has one.
     #[track_caller]
     pub fn cell(&self) -> &Cell {
-        match &self.place {
-            Place::Cell(cell) => cell,
-            _ => panic!("a node without a cell"),
-        }
+        self.cell.as_ref().expect("a node in a cell")
     }
 
     /// Starts a daemon on the node, and waits until the command `ready` succeeds.
     #[track_caller]
     pub fn daemon(&self, line: &str, ready: &str) {
-        if let Place::Cell(cell) = &self.place {
+        if let Some(cell) = &self.cell {
             return cell.daemon(line, ready);
         }
         let name = line.split(' ').next().expect("a name");
@@ -387,11 +359,7 @@ impl Node {
         // The PATH of Debian's containerd does not have the folder in which crictl is.
         let ours = bin().join("crictl");
         let crictl = if ours.exists() { ours } else { "crictl".into() };
-        format!(
-            "{} --config {}/crictl.yaml",
-            crictl.display(),
-            self.folder.display()
-        )
+        format!("{} --config {}/crictl.yaml", crictl.display(), self.folder.display())
     }
 
     #[track_caller]
@@ -399,8 +367,8 @@ impl Node {
         let output = self.crictl_output(line);
         let stderr = String::from_utf8_lossy(&output.stderr);
         // The last line is crictl's own error; warnings of its gRPC client come before.
-        let said = stderr.lines().last().unwrap_or_default();
-        assert!(output.status.success(), "crictl {line}: {said}");
+        let stderr = stderr.lines().last().unwrap_or_default();
+        assert!(output.status.success(), "crictl {line}: {stderr}");
         String::from_utf8_lossy(&output.stdout).trim().to_string()
     }
 
@@ -439,9 +407,7 @@ impl Node {
     /// The PID of the pause of a sandbox.
     #[track_caller]
     pub fn pause_of(&self, sandbox: &str) -> i32 {
-        until_at_most(*LIMIT, "the sandbox has a pause that runs", || {
-            self.find_pause(sandbox)
-        })
+        until_at_most(*LIMIT, "the sandbox has a pause that runs", || self.find_pause(sandbox))
     }
 
     /// Writes a file that crictl will read.
@@ -458,7 +424,7 @@ impl Node {
 
     /// Whether the node is in a cell, beside others and on the kernel of this machine.
     pub fn is_in_cell(&self) -> bool {
-        matches!(self.place, Place::Cell(_))
+        self.cell.is_some()
     }
 
     /// The cgroup driver of the runtime, and so of the kubelet.
@@ -468,11 +434,7 @@ impl Node {
 
     /// The parent control group of the pods.
     pub fn parent(&self) -> &str {
-        if self.systemd {
-            "pause-e2e.slice"
-        } else {
-            "/pause-e2e"
-        }
+        if self.systemd { "pause-e2e.slice" } else { "/pause-e2e" }
     }
 
     /// The exit status of the pause of a sandbox, as the runtime recorded it.
@@ -485,9 +447,7 @@ impl Node {
                 return fs::read_to_string(path).ok()?.trim().parse().ok();
             }
             let events = fs::read_to_string(self.folder.join("events")).expect("events");
-            let mut events = events
-                .lines()
-                .filter_map(|line| line.split_once("/tasks/exit "));
+            let mut events = events.lines().filter_map(|line| line.split_once("/tasks/exit "));
             let event = events.find_map(|(_, event)| {
                 let event: Value = serde_json::from_str(event).ok()?;
                 (event["id"] == sandbox).then_some(event)
@@ -495,6 +455,19 @@ impl Node {
             Some(event["exit_status"].as_i64().unwrap_or(0)) // protobuf leaves zeros out
         })
     }
+}
+
+/// Removes the pods and images of these checks from a node that existed before.
+pub fn clean(endpoint: &str) {
+    let crictl = format!(
+        "crictl --config /dev/null --runtime-endpoint {endpoint} --image-endpoint {endpoint}"
+    );
+    let line = format!(
+        "PATH=$PATH:{}; {crictl} pods --namespace pause-e2e --quiet | xargs -r {crictl} rmp --force
+         {crictl} images --quiet localhost/e2e | sort -u | xargs -r {crictl} rmi",
+        bin().display()
+    );
+    let _ = Command::new("sh").args(["-c", &line]).stdout(Stdio::null()).status();
 }
 
 /// What a result depends on beside the runtime: control groups, their driver, the security
@@ -511,40 +484,7 @@ pub fn surroundings(driver: &str) -> Vec<String> {
         false => "no AppArmor",
     };
     let kernel = harness::run("uname", &["-srm"]);
-    vec![
-        version.into(),
-        format!("driver {driver}"),
-        lsm.into(),
-        kernel.trim().into(),
-    ]
-}
-
-/// The name of each cell that this run has made.
-static NAMES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-pub fn names_of_cells() -> Vec<String> {
-    NAMES.lock().expect("the names").clone()
-}
-
-/// PID 1 of each cell, and the emulator of each machine, that runs now.
-static RUNNING: Mutex<Vec<i32>> = Mutex::new(Vec::new());
-
-/// Kills all cells and machines. A check that uses one of them fails.
-pub fn end_all() {
-    for pid in RUNNING.lock().expect("the list").iter() {
-        // SAFETY: a system call. A PID is removed from this list before its process is reaped.
-        unsafe { libc::kill(*pid, libc::SIGKILL) };
-    }
-}
-
-/// Adds a process to those that an interruption kills.
-pub fn started(pid: i32) {
-    RUNNING.lock().expect("the list").push(pid);
-}
-
-/// Takes a process off that list, before it is reaped.
-pub fn ends(pid: i32) {
-    RUNNING.lock().expect("the list").retain(|one| *one != pid);
+    vec![version.into(), format!("driver {driver}"), lsm.into(), kernel.trim().into()]
 }
 
 impl Drop for Node {
@@ -554,43 +494,23 @@ impl Drop for Node {
             let _ = events.wait();
         }
         let crictl = self.crictl_command();
-        let cell = match &self.place {
-            Place::Cell(cell) => cell,
-            Place::Machine => {
-                self.output(&format!(
-                    "{crictl} pods --quiet | xargs -r {crictl} rmp --force"
-                ));
-                let logs = self.logs.join(self.name.replace(' ', "-"));
-                let logs = logs.display();
-                self.output(&format!(
-                    "systemctl stop containerd '{UNIT}-*'
-                     journalctl --boot --unit=containerd --unit='{UNIT}-*' >{logs}.log"
-                ));
-                return;
+        let Some(cell) = &self.cell else {
+            if self.runtime.is_none() {
+                return clean(&self.endpoint);
             }
-            Place::Existing => {
-                // Only the images of these checks are removed from a node that existed before.
-                self.output(&format!(
-                    "{crictl} images --quiet localhost/e2e | sort -u | xargs -r {crictl} rmi"
-                ));
-                return;
-            }
+            self.output(&format!("{crictl} pods --quiet | xargs -r {crictl} rmp --force"));
+            let logs = self.logs.join(self.name.replace(' ', "-"));
+            self.output(&format!(
+                "systemctl stop containerd '{UNIT}-*'
+                 journalctl --boot --unit=containerd --unit='{UNIT}-*' >{}.log",
+                logs.display()
+            ));
+            return;
         };
-        ends(cell.init);
-        let logs = self
-            .logs
-            .join(format!("{}-{}", self.name.replace(' ', "-"), cell.init));
+        let logs = self.logs.join(format!("{}-{}", self.name.replace(' ', "-"), cell.init));
         let _ = fs::create_dir_all(&logs);
-        for entry in fs::read_dir(self.path("/run"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            if entry
-                .path()
-                .extension()
-                .is_some_and(|extension| extension == "log")
-            {
+        for entry in fs::read_dir(self.path("/run")).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "log") {
                 let _ = fs::copy(entry.path(), logs.join(entry.file_name()));
             }
         }

@@ -49,11 +49,7 @@ pub struct Pause {
 
 impl std::fmt::Display for Pause {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(
-            f,
-            "PID {}, {} context switches since its start",
-            self.pid, self.cost.switches
-        )
+        write!(f, "PID {}, {} context switches since its start", self.pid, self.cost.switches)
     }
 }
 
@@ -64,11 +60,7 @@ pub fn status(node: &Node, pid: i32) -> Status {
 /// Reads the identity and the cost of a pause process.
 pub fn pause(node: &Node, pid: i32) -> Pause {
     let stat = Stat::from_file(node.proc(pid, "stat")).expect("its stat");
-    Pause {
-        pid,
-        start: stat.starttime,
-        cost: Cost::of(&node.proc(pid, "")),
-    }
+    Pause { pid, start: stat.starttime, cost: Cost::of(&node.proc(pid, "")) }
 }
 
 /// Asserts that a process runs the file in `dist/`.
@@ -78,7 +70,7 @@ pub fn is_ours(node: &Node, pid: i32) {
     let ours = fs::read(dist(&HOST)).expect("pause");
     assert!(
         file == ours,
-        "the node's sandboxes run another pause, of {} bytes: import and pin this one as README says",
+        "the node's sandboxes run another pause, of {} bytes: import and pin this one as docs/switch.md says",
         file.len()
     );
 }
@@ -92,10 +84,7 @@ pub fn confined(node: &Node, pid: i32) -> String {
     if !node.crio {
         assert_eq!((status.capprm, status.capeff), (0, 0), "capabilities");
     }
-    format!(
-        "pause as uid {}, capabilities {:x}, seccomp",
-        status.ruid, status.capeff
-    )
+    format!("pause as uid {}, capabilities {:x}, seccomp", status.ruid, status.capeff)
 }
 
 /// The PIDs of the children of a process, zombies included.
@@ -115,9 +104,7 @@ pub fn orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) {
         Some(children(node, pid)).filter(|all| all.len() == 200)
     });
     node.sh(&format!("kill {}", all.join(" ")));
-    until("they are gone", || {
-        children(node, pid).is_empty().then_some(())
-    });
+    until("they are gone", || children(node, pid).is_empty().then_some(()));
     assert_eq!(pause(node, pid), before, "pause was woken");
 }
 
@@ -125,16 +112,10 @@ pub fn orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) {
 /// `exec` runs a shell command in a container. Returns how often pause was woken.
 #[track_caller]
 pub fn traced_orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) -> u64 {
-    let sleeps = || {
-        status(node, pid)
-            .voluntary_ctxt_switches
-            .expect("Linux 2.6.23")
-    };
+    let sleeps = || status(node, pid).voluntary_ctxt_switches.expect("Linux 2.6.23");
     let before = sleeps();
     exec("/orphans traced");
-    until("they are gone", || {
-        children(node, pid).is_empty().then_some(())
-    });
+    until("they are gone", || children(node, pid).is_empty().then_some(()));
     sleeps() - before
 }
 
@@ -155,19 +136,9 @@ impl<'a> CriPod<'a> {
             "log_directory": format!("/run/log/{name}"),
             "linux": {"cgroup_parent": node.parent(), "security_context": context},
         });
-        let config = node
-            .file(&format!("{name}.json"), &config)
-            .display()
-            .to_string();
+        let config = node.file(&format!("{name}.json"), &config).display().to_string();
         let id = node.crictl(&format!("runp {options} {config}"));
-        let mut pod = Self {
-            node,
-            pid: 0,
-            id,
-            mode,
-            config,
-            removed: AtomicBool::new(false),
-        };
+        let mut pod = Self { node, pid: 0, id, mode, config, removed: AtomicBool::new(false) };
         pod.pid = node.pause_of(&pod.id);
         pod
     }
@@ -191,9 +162,7 @@ impl<'a> CriPod<'a> {
         });
         let file = format!("{}-{name}.json", self.id);
         let file = self.node.file(&file, &config).display().to_string();
-        let id = self
-            .node
-            .crictl(&format!("create {} {file} {}", self.id, self.config));
+        let id = self.node.crictl(&format!("create {} {file} {}", self.id, self.config));
         self.node.crictl(&format!("start {id}"));
         let info = self.node.inspect(&format!("inspect {id}"));
         let pid = info["info"]["pid"].as_i64().expect("its PID") as i32;
@@ -203,8 +172,7 @@ impl<'a> CriPod<'a> {
     /// Runs a shell command in a container.
     #[track_caller]
     pub fn exec(&self, container: &Container, line: &str) -> String {
-        self.node
-            .crictl(&format!("exec {} sh -c '{line}'", container.id))
+        self.node.crictl(&format!("exec {} sh -c '{line}'", container.id))
     }
 
     pub fn pause(&self) -> Pause {
@@ -219,10 +187,7 @@ impl<'a> CriPod<'a> {
 
     pub fn state(&self) -> String {
         let info = self.node.inspect(&format!("inspectp {}", self.id));
-        info["status"]["state"]
-            .as_str()
-            .expect("a state")
-            .to_string()
+        info["status"]["state"].as_str().expect("a state").to_string()
     }
 
     /// Waits until the runtime reports the end of pause, and asserts its exit status.

@@ -7,49 +7,44 @@ use crate::node::{bin, surroundings};
 use crate::report::Report;
 use harness::cgroup::is_unified;
 use harness::programs::program;
-use harness::{VERSION, until};
+use harness::{INTERRUPT, TERMINATED, VERSION, WARNING, until};
 
-const TERMINATED: &str = "Shutting down, got signal: Terminated";
+pub const NAMES: [&str; 4] = ["runc", "crun", "youki", "runsc"];
 
-/// The runtimes that this machine has, or for which `scripts/node-parts` has built them.
-pub fn all() -> Vec<Runtime> {
-    let hybrid = !is_unified();
-    let sandbox = ["--ignore-cgroups", "--network=none", "--platform=systrap"];
-    let runtime = |name, options: &[&str], unified| Runtime {
-        name,
-        program: match bin().join(name) {
-            built if built.exists() => built,
-            _ => name.into(),
-        },
-        options: options.iter().map(|option| option.to_string()).collect(),
-        unified,
+/// A runtime that this machine has, or that was built.
+fn runtime(name: &'static str) -> Runtime {
+    let options: &[_] = match name {
+        "runsc" => &["--ignore-cgroups", "--network=none", "--platform=systrap"],
+        _ => &[],
     };
-    vec![
-        runtime("runc", &[], false),
+    let built = bin().join(name);
+    Runtime {
+        name,
+        program: if built.exists() { built } else { name.into() },
+        options: options.iter().map(|option| option.to_string()).collect(),
         // crun refuses control groups of both versions.
-        runtime("crun", &[], hybrid),
-        runtime("youki", &[], false),
-        runtime("runsc", &sandbox, false),
-    ]
-}
-
-pub fn check(work: &Work, report: &mut Report) {
-    for runtime in all() {
-        report.part(&format!("OCI runtime {}", runtime.name), |report| {
-            let mut versions = vec![runtime.version()];
-            versions.extend(surroundings(if runtime.name == "runsc" {
-                "none"
-            } else {
-                "cgroupfs"
-            }));
-            report.versions(&versions);
-            one(work, &runtime, report);
-        });
+        unified: name == "crun" && !is_unified(),
     }
 }
 
+/// pause is dumped to files, killed, and restored from them by CRIU.
+pub fn criu(work: &Work, report: &mut Report) {
+    let runc = runtime("runc");
+    let criu = harness::run("sh", &["-c", "criu --version | sed 's/Version: /CRIU /'"]);
+    let mut versions = vec![criu.trim().to_string(), runc.version()];
+    versions.extend(surroundings("cgroupfs"));
+    report.versions(&versions);
+    report.check("CRIU dumps and restores it, with an orphan, and SIGTERM after it", || {
+        restored(work, &runc)
+    });
+}
+
 /// Checks pause with one runtime.
-pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
+pub fn check(name: &'static str, work: &Work, report: &mut Report) {
+    let runtime = &runtime(name);
+    let mut versions = vec![runtime.version()];
+    versions.extend(surroundings(if name == "runsc" { "none" } else { "cgroupfs" }));
+    report.versions(&versions);
     let gvisor = runtime.name == "runsc";
     let started = |arguments: &[&str]| {
         let bundle = Bundle::new(work, runtime, arguments);
@@ -68,32 +63,27 @@ pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
         _ => "",
     };
     report.check("-v prints the version", || {
-        let said = match delay {
+        let output = match delay {
             "" => started(&["/pause", "-v"]).end(),
             _ => started(&["sh", "-c", &format!("{delay}exec /pause -v")]).end(),
         };
-        assert_eq!(said, (Some(0), format!("pause {VERSION}")));
-        said.1
+        assert_eq!(output, (Some(0), format!("pause {VERSION}")));
+        output.1
     });
-    for (signal, name) in [("TERM", "Terminated"), ("INT", "Interrupt")] {
+    for (signal, line) in [("TERM", TERMINATED), ("INT", INTERRUPT)] {
         report.check(&format!("SIG{signal} ends it with 0, and one line"), || {
             let bundle = sleeping(&["/pause"]);
             bundle.kill(signal);
-            assert_eq!(
-                bundle.end(),
-                (Some(0), format!("Shutting down, got signal: {name}"))
-            );
-            String::new()
+            assert_eq!(bundle.end(), (Some(0), line.to_string()));
         });
     }
     report.check("where it is not the first process, it warns, and goes on", || {
         let bundle = sleeping(&["/pause"]);
-        let said = bundle.exec(
+        let output = bundle.exec(
             "/pause 2>/tmp/line & until test \"$(cut -d' ' -f2,3 /proc/$!/stat)\" = '(pause) S'; do :; done
              kill $!; wait $! && cat /tmp/line",
         );
-        assert_eq!(said, format!("Warning: pause should be the first process\n{TERMINATED}"));
-        String::new()
+        assert_eq!(output, format!("{WARNING}\n{TERMINATED}"));
     });
     report.check("200 orphans leave no zombie, and pause sleeps on", || {
         let bundle = sleeping(&["/pause"]);
@@ -109,15 +99,13 @@ pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
             bundle.exec("awk '/ctxt_switches/ { n += $2 } END { print n }' /proc/self/status"),
             "0"
         );
-        "0 zombies; gVisor does not count context switches".into()
+        "0 zombies; gVisor does not count context switches".to_string()
     });
     report.check("100 orphans that it traces leave no zombie", || {
         let bundle = sleeping(&["/pause"]);
         let before = bundle.switches();
         bundle.exec("/orphans traced");
-        until("they are gone", || {
-            bundle.children().is_empty().then_some(())
-        });
+        until("they are gone", || bundle.children().is_empty().then_some(()));
         if gvisor {
             return "with 900 others; gVisor does not count context switches".into();
         }
@@ -135,32 +123,24 @@ pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
             "true & while read -r _ _ state _ </proc/$!/stat && [ $state != Z ]; do :; done; exec /pause",
         ]);
         assert_eq!(bundle.children(), "");
-        String::new()
     });
-    report.check(
-        "SIGTERM, SIGINT and SIGCHLD that the starter has blocked",
-        || {
-            let bundle = sleeping(&["env", "--block-signal=TERM,INT,CHLD", "/pause"]);
-            bundle.orphans();
-            bundle.kill("TERM");
-            assert_eq!(bundle.end(), (Some(0), TERMINATED.into()));
-            "orphans are reaped, and SIGTERM ends it with 0".into()
-        },
-    );
-    report.check(
-        "a SIGTERM that is pending at the start takes effect",
-        || {
-            let bundle = started(&[
-                "env",
-                "--block-signal=TERM",
-                "sh",
-                "-c",
-                &format!("{delay}kill -TERM $$; exec /pause"),
-            ]);
-            assert_eq!(bundle.end(), (Some(0), TERMINATED.into()));
-            String::new()
-        },
-    );
+    report.check("SIGTERM, SIGINT and SIGCHLD that the starter has blocked", || {
+        let bundle = sleeping(&["env", "--block-signal=TERM,INT,CHLD", "/pause"]);
+        bundle.orphans();
+        bundle.kill("TERM");
+        assert_eq!(bundle.end(), (Some(0), TERMINATED.into()));
+        "orphans are reaped, and SIGTERM ends it with 0".to_string()
+    });
+    report.check("a SIGTERM that is pending at the start takes effect", || {
+        let bundle = started(&[
+            "env",
+            "--block-signal=TERM",
+            "sh",
+            "-c",
+            &format!("{delay}kill -TERM $$; exec /pause"),
+        ]);
+        assert_eq!(bundle.end(), (Some(0), TERMINATED.into()));
+    });
     if !gvisor {
         report.check("signals that pause does not know do nothing", || {
             let bundle = sleeping(&["/pause"]);
@@ -170,64 +150,44 @@ pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
             bundle.exec("kill -USR1 1; kill -KILL 1");
             bundle.kill("TERM");
             assert_eq!(bundle.end(), (Some(0), TERMINATED.into()));
-            "HUP, USR1 and WINCH from outside, USR1 and KILL from inside".into()
+            "HUP, USR1 and WINCH from outside, USR1 and KILL from inside".to_string()
         });
         return;
     }
-    report.check(
-        "gVisor: its log of system calls shows what wakes pause",
-        || {
-            let folder = work.folder.join("runsc-log");
-            let log = format!("--debug-log={}/", folder.display());
-            let mut logging = runtime.clone();
-            logging.options.extend(
-                [
-                    "--debug",
-                    "--strace",
-                    "--strace-syscalls=rt_sigtimedwait",
-                    &log,
-                ]
-                .map(String::from),
-            );
-            let bundle = Bundle::new(work, &logging, &["/pause"]);
-            bundle.start("run", &[]);
-            bundle.sleeps();
-            let slept = || {
-                let line = format!(
-                    "cat {}/*.boot* | grep -c ' E rt_sigtimedwait('",
-                    folder.display()
-                );
-                harness::run("sh", &["-c", &line])
-                    .trim()
-                    .parse::<u64>()
-                    .expect("a number")
-            };
-            let sleeps_after = |command: &str| {
-                bundle.exec(command);
-                until("they are gone", || {
-                    bundle.children().is_empty().then_some(())
-                });
-                slept()
-            };
-            assert_eq!(slept(), 1);
-            assert_eq!(sleeps_after("/orphans"), 1, "an ordinary orphan woke it");
-            let woken = sleeps_after("/orphans traced") - 1;
-            assert!((1..=100).contains(&woken), "woken {woken} times");
-            format!("1,000 orphans: 0 times; 900, and 100 that it traces: {woken} times")
-        },
-    );
-    report.check(
-        "gVisor: a signal that pause does not know ends it, as any first process",
-        || {
-            for program in [&["/pause"][..], &["sleep", "600"]] {
-                let bundle = started(program);
-                until("it runs", || (bundle.status()? == "running").then_some(()));
-                bundle.kill("HUP");
-                assert_eq!(bundle.end().0, Some(128 + libc::SIGHUP));
-            }
-            "SIGHUP ends pause and busybox's sleep with 129".into()
-        },
-    );
+    report.check("gVisor: its log of system calls shows what wakes pause", || {
+        let folder = work.folder.join("runsc-log");
+        let log = format!("--debug-log={}/", folder.display());
+        let mut logging = runtime.clone();
+        logging.options.extend(
+            ["--debug", "--strace", "--strace-syscalls=rt_sigtimedwait", &log].map(String::from),
+        );
+        let bundle = Bundle::new(work, &logging, &["/pause"]);
+        bundle.start("run", &[]);
+        bundle.sleeps();
+        let slept = || {
+            let line = format!("cat {}/*.boot* | grep -c ' E rt_sigtimedwait('", folder.display());
+            harness::run("sh", &["-c", &line]).trim().parse::<u64>().expect("a number")
+        };
+        let sleeps_after = |command: &str| {
+            bundle.exec(command);
+            until("they are gone", || bundle.children().is_empty().then_some(()));
+            slept()
+        };
+        assert_eq!(slept(), 1);
+        assert_eq!(sleeps_after("/orphans"), 1, "an ordinary orphan woke it");
+        let woken = sleeps_after("/orphans traced") - 1;
+        assert!((1..=100).contains(&woken), "woken {woken} times");
+        format!("1,000 orphans: 0 times; 900, and 100 that it traces: {woken} times")
+    });
+    report.check("gVisor: a signal that pause does not know ends it, as any first process", || {
+        for program in [&["/pause"][..], &["sleep", "600"]] {
+            let bundle = started(program);
+            until("it runs", || (bundle.status()? == "running").then_some(()));
+            bundle.kill("HUP");
+            assert_eq!(bundle.end().0, Some(128 + libc::SIGHUP));
+        }
+        "SIGHUP ends pause and busybox's sleep with 129".to_string()
+    });
     report.check(
         "gVisor: a program may start with argc 0, and pause takes no variable for an argument",
         || {
@@ -240,29 +200,23 @@ pub fn one(work: &Work, runtime: &Runtime, report: &mut Report) {
             assert_eq!(bundle.exec("tr '\\0' ' ' </proc/1/environ"), "-v");
             bundle.kill("TERM");
             assert_eq!(bundle.end(), (Some(0), TERMINATED.into()));
-            "0 bytes of arguments, and a variable -v in the environment".into()
+            "0 bytes of arguments, and a variable -v in the environment".to_string()
         },
     );
-    report.check(
-        "gVisor: checkpoint and restore, with an orphan, and SIGTERM after it",
-        || restored(work, runtime),
-    );
+    report.check("gVisor: checkpoint and restore, with an orphan, and SIGTERM after it", || {
+        restored(work, runtime)
+    });
 }
 
 /// Dumps a container with an orphan to files, restores it, and ends it with SIGTERM.
-pub fn restored(work: &Work, runtime: &Runtime) -> String {
+fn restored(work: &Work, runtime: &Runtime) -> String {
     // gVisor does not restore what `exec` has started, so the orphan is there from the start. It
     // is a loop, as a sleep that was restored may end at once.
-    let bundle = Bundle::new(
-        work,
-        runtime,
-        &["sh", "-c", "(while :; do sleep 1; done &); exec /pause"],
-    );
+    let bundle =
+        Bundle::new(work, runtime, &["sh", "-c", "(while :; do sleep 1; done &); exec /pause"]);
     bundle.start("run", &[]);
     bundle.sleeps();
-    until("pause has an orphan", || {
-        (bundle.children() == "S").then_some(())
-    });
+    until("pause has an orphan", || (bundle.children() == "S").then_some(()));
     let files = work.folder.join(format!("{}-files", bundle.id));
     let files = format!("--image-path={}", files.display());
     bundle.runtime("checkpoint", &[&files], &[]);
@@ -272,11 +226,9 @@ pub fn restored(work: &Work, runtime: &Runtime) -> String {
     bundle.sleeps();
     assert_eq!(bundle.children(), "S", "the orphan is there");
     bundle.exec("kill $(cat /proc/[0-9]*/stat 2>/dev/null | awk '$4 == 1 { print $1 }')");
-    until("the orphan is reaped", || {
-        bundle.children().is_empty().then_some(())
-    });
+    until("the orphan is reaped", || bundle.children().is_empty().then_some(()));
     bundle.kill("TERM");
-    let (status, said) = bundle.end();
-    assert_eq!((status, said.as_str()), (Some(0), TERMINATED));
-    "the orphan is reaped; SIGTERM ends it with 0".into()
+    let (status, output) = bundle.end();
+    assert_eq!((status, output.as_str()), (Some(0), TERMINATED));
+    "the orphan is reaped; SIGTERM ends it with 0".to_string()
 }

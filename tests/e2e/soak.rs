@@ -1,8 +1,6 @@
 //! A soak: a million orphans, ten thousand starts with signals at random moments, a thousand pod
 //! sandboxes, and neighbours that do harm, all at the same time. A C pause beside is the control.
 
-use std::ffi::CString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,11 +13,11 @@ use crate::Work;
 use crate::images::{Images, PAUSE};
 use crate::node::{Node, Runtime};
 use crate::pod::{CriPod, Mode};
-use crate::report::{Report, go_on};
+use crate::report::Report;
 use harness::cgroup::Cgroup;
 use harness::launch::{Launch, fork, full_pipe};
 use harness::measure::{self, in_child};
-use harness::programs::{host, program};
+use harness::programs::host;
 use harness::running::Running;
 use harness::until;
 
@@ -65,29 +63,16 @@ fn state(pause: &Running) -> State {
 /// Makes orphans, a thousand at a time, as a pod with a storm of them would. pause traces one in
 /// ten.
 fn orphans(pause: &Running, count: u64, progress: &AtomicU64) {
-    const BATCH: u64 = 1000;
-    let program = CString::new(program("orphans").into_os_string().into_vec()).expect("no NUL");
-    for _ in 0..count / BATCH {
-        go_on();
-        let name = program.as_ptr();
-        // SAFETY: system calls, on strings that live and null pointers at the ends of the lists.
-        unsafe {
-            pause.inside(|| {
-                let argv = [name, c"traced".as_ptr(), ptr::null()];
-                libc::execve(name, argv.as_ptr(), [ptr::null()].as_ptr());
-                127
-            });
-        }
-        progress.fetch_add(BATCH, Ordering::Relaxed);
+    for _ in 0..count / 1000 {
+        measure::thousands_of_orphans(pause, 1, true);
+        progress.fetch_add(1000, Ordering::Relaxed);
     }
     pause.childless();
 }
 
 pub fn check(work: &Work, images: &Images, report: &mut Report) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let seed: u64 = number("PAUSE_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let hours: u64 = number("PAUSE_HOURS").unwrap_or(0);
-    let end = Instant::now() + Duration::from_secs(3600 * hours);
+    let seed = work.seed.unwrap_or_else(|| fastrand::u64(..));
+    let end = Instant::now() + Duration::from_secs(3600 * work.hours);
     report.note(&format!("the random seed: {seed}"));
     let c_pause = work.folder.join("pause-c");
     for round in 0.. {
@@ -101,7 +86,7 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
 fn one_round(seed: u64, c_pause: &Path, work: &Work, images: &Images, report: &mut Report) {
     let progress = Progress::default();
     let node = Node::new(Runtime::Containerd2, PAUSE, work, images);
-    report.versions(&node.parts);
+    report.versions(&node.programs);
     let stormed = AtomicBool::new(false);
     thread::scope(|scope| {
         let storm = scope.spawn(|| storm(c_pause, &progress.orphans));
@@ -113,12 +98,7 @@ fn one_round(seed: u64, c_pause: &Path, work: &Work, images: &Images, report: &m
             harm(&mut rng, c_pause, &progress.attacks, done)
         });
         let begin = Instant::now();
-        let works = [
-            &progress.orphans,
-            &progress.starts,
-            &progress.sandboxes,
-            &progress.attacks,
-        ];
+        let works = [&progress.orphans, &progress.starts, &progress.sandboxes, &progress.attacks];
         while !(storm.is_finished()
             && starts.is_finished()
             && sandboxes.is_finished()
@@ -137,19 +117,12 @@ fn one_round(seed: u64, c_pause: &Path, work: &Work, images: &Images, report: &m
         }
         for (what, work) in [
             (format!("{ORPHANS} orphans into one pause"), storm),
-            (
-                format!("{STARTS} starts, with signals at random moments"),
-                starts,
-            ),
-            (
-                format!("{SANDBOXES} pod sandboxes made and removed"),
-                sandboxes,
-            ),
+            (format!("{STARTS} starts, with signals at random moments"), starts),
+            (format!("{SANDBOXES} pod sandboxes made and removed"), sandboxes),
             ("neighbours that do harm".into(), harm),
         ] {
             report.check(&what, || {
-                work.join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             });
         }
     });
@@ -168,20 +141,13 @@ fn storm(c_pause: &Path, progress: &AtomicU64) -> String {
     assert!((1..=ORPHANS / TRACED).contains(&ours), "woken {ours} times");
     assert_eq!(pause.children(), (0, 0), "children, and zombies");
     pause.signal(libc::SIGTERM);
-    assert_eq!(
-        pause.end().how,
-        Ok(0),
-        "SIGTERM with a full pipe as standard error"
-    );
+    assert_eq!(pause.end().how, Ok(0), "SIGTERM with a full pipe as standard error");
 
     let c = Launch::new(c_pause).init().start().settled();
     let before = c.settle().switches;
     orphans(&c, CONTROL, &AtomicU64::new(0));
     let woken = c.settle().switches - before;
-    assert!(
-        woken > 0,
-        "the C pause was not woken either: there were no orphans"
-    );
+    assert!(woken > 0, "the C pause was not woken either: there were no orphans");
     format!(
         "{} were traced, and woke it {ours} times; 0 zombies, the same memory ({}); C: {CONTROL} orphans woke it {woken} times",
         ORPHANS / TRACED,
@@ -191,10 +157,7 @@ fn storm(c_pause: &Path, progress: &AtomicU64) -> String {
 
 /// The resident memory in a line of /proc.
 fn short(memory: &str) -> String {
-    let rss = memory
-        .split("; ")
-        .find(|field| field.starts_with("Rss:"))
-        .unwrap_or(memory);
+    let rss = memory.split("; ").find(|field| field.starts_with("Rss:")).unwrap_or(memory);
     rss.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -203,7 +166,6 @@ fn starts(seed: u64, progress: &AtomicU64) -> String {
     let mut rng = Rng::with_seed(seed);
     let (mut early, mut late) = (0, 0);
     for n in 0..STARTS {
-        go_on();
         let pause = Launch::new(&host()).init().start();
         let moment = Instant::now() + Duration::from_micros(rng.u64(0..400));
         while Instant::now() < moment {}
@@ -230,10 +192,9 @@ fn starts(seed: u64, progress: &AtomicU64) -> String {
         }
         let how = pause.end().how;
         match (signal, alive) {
-            (libc::SIGKILL, _) => assert!(
-                how == Err(libc::SIGKILL) || how == Ok(0),
-                "start {n}: {how:?}"
-            ),
+            (libc::SIGKILL, _) => {
+                assert!(how == Err(libc::SIGKILL) || how == Ok(0), "start {n}: {how:?}")
+            }
             _ => assert_eq!(how, Ok(0), "start {n}, signal {signal}"),
         }
         progress.fetch_add(1, Ordering::Relaxed);
@@ -279,16 +240,13 @@ fn sandboxes(node: &Node, progress: &AtomicU64) -> String {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 for _ in 0..SANDBOXES / WORKERS {
-                    go_on();
                     CriPod::new(node, Mode::Pod).remove();
                     progress.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
     });
-    until("what the sandboxes had is gone", || {
-        (left() == before).then_some(())
-    });
+    until("what the sandboxes had is gone", || (left() == before).then_some(()));
     "no process, mount, network namespace, control group or container is left".into()
 }
 
@@ -298,26 +256,14 @@ fn harm(rng: &mut Rng, c_pause: &Path, progress: &AtomicU64, done: impl Fn() -> 
     let pause = Launch::new(&host()).init().start().ready();
     let memory = Cgroup::new("memory");
     memory.add(pause.pid());
-    memory.set(
-        if memory.unified {
-            "memory.max"
-        } else {
-            "memory.limit_in_bytes"
-        },
-        "16777216",
-    );
+    memory.set(if memory.unified { "memory.max" } else { "memory.limit_in_bytes" }, "16777216");
     let freezer = Cgroup::new("freezer");
     if !freezer.unified || !memory.unified {
         freezer.add(pause.pid());
     }
-    let freezer = if freezer.unified && memory.unified {
-        &memory
-    } else {
-        &freezer
-    };
+    let freezer = if freezer.unified && memory.unified { &memory } else { &freezer };
     let mut counts = [0; 4];
     while !done() || counts.contains(&0) {
-        go_on();
         let kind = rng.usize(0..4);
         match kind {
             0 => {
@@ -357,10 +303,7 @@ fn harm(rng: &mut Rng, c_pause: &Path, progress: &AtomicU64, done: impl Fn() -> 
     pause.signal(libc::SIGTERM);
     assert_eq!(pause.end().how, Ok(0));
     let c = Launch::new(c_pause).init().start().settled();
-    assert!(
-        fills_the_table(&c),
-        "zombies of a C pause did not fill the process table"
-    );
+    assert!(fills_the_table(&c), "zombies of a C pause did not fill the process table");
     format!(
         "stopped {} times, frozen {}, out of memory {}, 20 processes at most {}: no zombie, and SIGTERM ends it with 0; \
          C, stopped, with 20 processes at most: zombies fill the table",
@@ -372,11 +315,7 @@ fn harm(rng: &mut Rng, c_pause: &Path, progress: &AtomicU64, done: impl Fn() -> 
 fn out_of_memory(pause: &Running, group: &Cgroup) -> bool {
     let procs = group.file("cgroup.procs");
     let killed = |group: &Cgroup| {
-        let file = if group.unified {
-            "memory.events"
-        } else {
-            "memory.oom_control"
-        };
+        let file = if group.unified { "memory.events" } else { "memory.oom_control" };
         let text = group.get(file);
         let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         line.expect("the count").parse::<u64>().expect("a number")

@@ -47,23 +47,15 @@ END
 /// control groups and files. `name` is that of a cell or of something made in one.
 pub fn left_behind(name: &str) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-    let mut left: Vec<_> = mounts
-        .lines()
-        .filter(|line| line.contains(name))
-        .map(String::from)
-        .collect();
+    let mut left: Vec<_> =
+        mounts.lines().filter(|line| line.contains(name)).map(String::from).collect();
     let pattern = format!("*{name}*");
-    for (folder, depth) in [
-        ("/sys/fs/cgroup", "9"),
-        ("/run", "5"),
-        ("/etc", "3"),
-        ("/opt", "3"),
-        ("/var/lib", "5"),
-    ] {
+    for (folder, depth) in
+        [("/sys/fs/cgroup", "9"), ("/run", "5"), ("/etc", "3"), ("/opt", "3"), ("/var/lib", "5")]
+    {
         // A file that disappears while find runs is no error.
-        let find = Command::new("find")
-            .args([folder, "-maxdepth", depth, "-name", &pattern])
-            .output();
+        let find =
+            Command::new("find").args([folder, "-maxdepth", depth, "-name", &pattern]).output();
         let found = String::from_utf8_lossy(&find.expect("find").stdout).into_owned();
         left.extend(found.lines().map(String::from));
     }
@@ -88,10 +80,7 @@ impl Cell {
     #[track_caller]
     pub fn start() -> Self {
         let name = unique("cell");
-        let groups: Vec<_> = cgroup::mounts()
-            .into_iter()
-            .map(|m| m.join(&name))
-            .collect();
+        let groups: Vec<_> = cgroup::mounts().into_iter().map(|m| m.join(&name)).collect();
         let unified = cgroup::is_unified();
         if unified {
             cgroup::hand_down(groups[0].parent().expect("its mount"));
@@ -152,9 +141,7 @@ impl Cell {
         let mut command = match &self.leaf {
             Some(leaf) => {
                 let mut command = Command::new("sh");
-                command
-                    .args(["-c", "echo $$ >\"$0\" && exec nsenter \"$@\""])
-                    .arg(leaf);
+                command.args(["-c", "echo $$ >\"$0\" && exec nsenter \"$@\""]).arg(leaf);
                 command
             }
             None => Command::new("nsenter"),
@@ -175,10 +162,7 @@ impl Cell {
 
     /// Runs a shell command and waits for its end.
     pub fn output(&self, line: &str) -> Output {
-        self.command("sh")
-            .args(["-ec", line])
-            .output()
-            .expect("nsenter")
+        self.command("sh").args(["-ec", line]).output().expect("nsenter")
     }
 
     /// Runs a shell command that must succeed, and returns its standard output.
@@ -197,9 +181,7 @@ impl Cell {
         let name = line.split(' ').next().expect("a name");
         let log = format!("/run/{name}.log");
         self.run(&format!("exec setsid {line} >{log} 2>&1 &"));
-        until(&format!("{name} answers"), || {
-            self.output(ready).status.success().then_some(())
-        });
+        until(&format!("{name} answers"), || self.output(ready).status.success().then_some(()));
     }
 
     /// Starts a registry at 127.0.0.1:5000.

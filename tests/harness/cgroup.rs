@@ -1,11 +1,9 @@
 //! Control groups of version 1 and 2. A "hybrid" machine has both.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex};
 
 use crate::unique;
 
@@ -14,8 +12,6 @@ pub struct Cgroup {
     path: PathBuf,
     /// Whether it is in the hierarchy of version 2.
     pub unified: bool,
-    /// Dropped after the group was removed.
-    _controller: Option<Enabled>,
 }
 
 impl Cgroup {
@@ -23,21 +19,14 @@ impl Cgroup {
     #[track_caller]
     pub fn new(controller: &str) -> Self {
         let (mount, unified) = hierarchy(controller);
-        // In version 2 every group can be frozen; there is no controller for that.
-        let enable = unified && controller != "freezer";
-        let enabled = enable.then(|| Enabled::new(&mount, controller));
+        if unified {
+            hand_down(&mount);
+        }
         let path = mount.join(unique("group"));
         fs::create_dir(&path).unwrap_or_else(|error| {
-            panic!(
-                "{}: {error}: cgroups want root: run scripts/test",
-                path.display()
-            )
+            panic!("{}: {error}: cgroups want root: run scripts/test", path.display())
         });
-        Self {
-            path,
-            unified,
-            _controller: enabled,
-        }
+        Self { path, unified }
     }
 
     /// Writes `text` to a file of the group.
@@ -52,9 +41,7 @@ impl Cgroup {
     pub fn get(&self, name: &str) -> String {
         let path = self.path.join(name);
         let text = fs::read_to_string(&path);
-        text.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-            .trim()
-            .to_string()
+        text.unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_string()
     }
 
     /// The number in a file of the group.
@@ -94,6 +81,17 @@ impl Drop for Cgroup {
     }
 }
 
+/// Kills the processes of a group and of the groups below it.
+pub fn kill(group: &Path) {
+    let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+        // SAFETY: a system call, on a process of a group that this program made.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
+    let below = fs::read_dir(group).into_iter().flatten().flatten();
+    below.filter(|entry| entry.path().is_dir()).for_each(|entry| kill(&entry.path()));
+}
+
 /// Removes a group and the groups below it.
 pub fn remove(group: &Path) {
     // The last process may stay a zombie for a moment, in which the group cannot be removed.
@@ -121,10 +119,7 @@ pub fn hand_down(group: &Path) {
     let all = fs::read_to_string(group.join("cgroup.controllers")).expect("the controllers");
     for controller in all.split_whitespace() {
         // The kernel may refuse one, such as cpu while there are real-time processes.
-        let _ = fs::write(
-            group.join("cgroup.subtree_control"),
-            format!("+{controller}"),
-        );
+        let _ = fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
     }
 }
 
@@ -141,9 +136,7 @@ type Mount = Vec<String>;
 /// them mounted a second time.
 fn hierarchies() -> Vec<Mount> {
     let mounts = fs::read_to_string("/proc/mounts").expect("/proc/mounts");
-    let fields = mounts
-        .lines()
-        .map(|line| line.split(' ').map(String::from).collect::<Mount>());
+    let fields = mounts.lines().map(|line| line.split(' ').map(String::from).collect::<Mount>());
     fields
         .filter(|fields| fields[1].starts_with("/sys/fs/cgroup") && fields[2].starts_with("cgroup"))
         .collect()
@@ -162,45 +155,4 @@ fn hierarchy(controller: &str) -> (PathBuf, bool) {
         }
     }
     (unified.expect("no cgroups are mounted"), true)
-}
-
-/// A controller of version 2, turned on for the groups below the root while a test uses it.
-struct Enabled {
-    file: PathBuf,
-    controller: String,
-}
-
-/// The number of tests that use each controller that was off before.
-static WANTED: LazyLock<Mutex<BTreeMap<String, u32>>> = LazyLock::new(Mutex::default);
-
-impl Enabled {
-    fn new(mount: &Path, controller: &str) -> Self {
-        let file = mount.join("cgroup.subtree_control");
-        let mut wanted = WANTED.lock().expect("no panic within");
-        let all = fs::read_to_string(&file).unwrap_or_default();
-        let is_on = all.split_whitespace().any(|name| name == controller);
-        if let Some(count) = wanted.get_mut(controller) {
-            *count += 1;
-        } else if !is_on && fs::write(&file, format!("+{controller}")).is_ok() {
-            // If this fails, the test fails when it opens a file of the controller.
-            wanted.insert(controller.into(), 1);
-        }
-        Self {
-            file,
-            controller: controller.into(),
-        }
-    }
-}
-
-impl Drop for Enabled {
-    fn drop(&mut self) {
-        let mut wanted = WANTED.lock().expect("no panic within");
-        if let Some(count) = wanted.get_mut(&self.controller) {
-            *count -= 1;
-            if *count == 0 {
-                wanted.remove(&self.controller);
-                let _ = fs::write(&self.file, format!("-{}", self.controller));
-            }
-        }
-    }
 }

@@ -1,15 +1,25 @@
-//! A copy of the project in another folder.
+//! Copies of the project in other folders.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::programs::{HOST, dist, platform, root};
-use crate::{Folder, run};
+use crate::programs::{HOST, dist, root};
+use crate::{Folder, run, text};
 
-/// A copy with the git history and without anything that was built. It is removed when it
-/// goes out of scope.
+/// Copies the files of the project to a folder, without anything that was built and without those
+/// named `but`.
+pub fn copy_project(to: &Path, but: &str) {
+    fs::create_dir(to).expect("a folder");
+    let built = ["dist", "target", "mutants.out", "mutants.out.old", but];
+    let files = fs::read_dir(root()).expect("the project").flatten().map(|entry| entry.path());
+    let files = files.filter(|file| !built.iter().any(|name| file.ends_with(name)));
+    let copied = Command::new("cp").arg("-r").args(files).arg(to).status();
+    assert!(copied.expect("cp").success());
+}
+
+/// A copy with the git history. It is removed when it goes out of scope.
 pub struct Checkout {
     folder: Folder,
     path: PathBuf,
@@ -19,24 +29,9 @@ impl Checkout {
     /// Makes a copy in a folder called `name`.
     #[track_caller]
     pub fn new(name: &str) -> Self {
-        Self::within(Folder::new("checkout"), name)
-    }
-
-    /// Makes a copy below a folder that exists.
-    #[track_caller]
-    pub fn within(folder: Folder, name: &str) -> Self {
+        let folder = Folder::new("checkout");
         let path = folder.join(name);
-        fs::create_dir(&path).expect("a folder");
-        let built = ["dist", "target", "mutants.out", "mutants.out.old"];
-        let files = fs::read_dir(root())
-            .expect("the project")
-            .map(|entry| entry.expect("a file").path());
-        let copied = Command::new("cp")
-            .arg("-r")
-            .args(files.filter(|file| !built.iter().any(|name| file.ends_with(name))))
-            .arg(&path)
-            .status();
-        assert!(copied.expect("cp").success());
+        copy_project(&path, "none");
         Self { folder, path }
     }
 
@@ -52,43 +47,42 @@ impl Checkout {
     /// A command that will run in the copy.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(words[0]);
-        command
-            .args(&words[1..])
-            .current_dir(&self.path)
-            .env_remove("CARGO_TARGET_DIR");
-        // The tools have the same source in every copy, so they are not built again.
-        let tools = root()
-            .join("target")
-            .join(platform(&HOST).target)
-            .join("debug");
-        if tools.join("pause-tools").exists() && tools.join("pause-sign").exists() {
-            command.env("PAUSE_TOOLS", tools);
-        }
+        command.args(&words[1..]).current_dir(&self.path);
         command
     }
 }
 
-/// The scripts and pause for this machine in a folder that every user can read. The project
-/// itself may be in a folder that other users cannot enter.
+/// The scripts, their tool and pause for this machine in a folder that every user can read. The
+/// project itself may be in a folder that other users cannot enter.
 #[track_caller]
 pub fn scripts_for_all() -> Folder {
     let folder = Folder::for_all("scripts");
     run("cp", &["-r", text(&root().join("scripts")), text(&folder)]);
     run("cp", &[text(&dist(&HOST)), text(&folder.join("pause"))]);
+    let tool = std::env::var("PAUSE_XTASK").expect("scripts/test sets PAUSE_XTASK");
+    run("cp", &[&tool, text(&folder.join("xtask"))]);
     run("chmod", &["-R", "a+rX", text(&folder)]);
     folder
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
 }
 
 /// Makes a cargo folder with the downloads of the user and the given `config.toml`.
 #[track_caller]
 pub fn cargo_folder(folder: &Path, config: &str) {
-    let own = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let own =
-        own.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cargo"));
-    symlink(own.join("registry"), folder.join("registry")).expect("a link");
+    symlink(home_of("CARGO_HOME", ".cargo").join("registry"), folder.join("registry"))
+        .expect("a link");
     fs::write(folder.join("config.toml"), config).expect("a file");
+}
+
+/// The folder of rustup or of cargo, by its variable or else by its name in the home folder.
+pub fn home_of(variable: &str, name: &str) -> PathBuf {
+    let home = || Path::new(&std::env::var_os("HOME").expect("HOME")).join(name);
+    std::env::var_os(variable).map_or_else(home, PathBuf::from)
+}
+
+/// A command for one of these scripts, as a user without rights.
+pub fn as_nobody(scripts: &Folder, name: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--clear-groups"]).arg(scripts.join("scripts").join(name));
+    command.env("PAUSE_XTASK", scripts.join("xtask"));
+    command
 }

@@ -2,11 +2,16 @@
 //! this machine.
 
 use std::fs;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use crate::programs::{HOST, platform, root};
-use crate::{Folder, run};
+use xtask::project::debian_mirror;
+
+use crate::checkout::{copy_project, home_of};
+use crate::programs::root;
+use crate::{Folder, run, text};
 
 /// Makes a folder the root of a new mount namespace, and runs a shell command in it.
 const ENTER: &str = r#"
@@ -27,10 +32,42 @@ cd "$root"
 pivot_root . mnt
 umount -l mnt
 cd /project
-export HOME=/root RUSTUP_HOME="$rustup" CARGO_HOME="$cargo"
+export HOME=/root RUSTUP_HOME="$rustup" CARGO_HOME="$cargo" PAUSE_XTASK=$([ ! -e /xtask ] || echo /xtask)
 export PATH="$cargo/bin":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec sh -ec "$line"
 "#;
+
+/// Makes the root filesystem of a minimal release of Debian in a folder, with some packages more. It
+/// is kept as an archive in target/debian; `scripts/test` makes it anew when it is a day old.
+#[track_caller]
+pub fn debootstrap(suite: &str, packages: &[&str], folder: &Path) {
+    let kept = root().join("target/debian");
+    fs::create_dir_all(&kept).expect("a folder");
+    let include = packages.join(",");
+    let archive = kept.join(format!("{suite}-{:016x}.tar", hash(&include)));
+    let age = || fs::metadata(&archive).ok()?.modified().ok()?.elapsed().ok();
+    if age().is_none_or(|age| age > Duration::from_secs(24 * 3600)) {
+        // The Release file of an old copy of the mirror may have expired.
+        let mirror = debian_mirror().expect("a mirror");
+        let source = format!("deb [check-valid-until=no] {mirror} {suite} main");
+        let include = format!("--include={include}");
+        let new = archive.with_extension("new.tar");
+        run("mmdebstrap", &["--quiet", "--variant=apt", &include, suite, text(&new), &source]);
+        fs::rename(&new, &archive).expect("the archive");
+    }
+    fs::create_dir_all(folder).expect("a folder");
+    run(
+        "tar",
+        &["--extract", "--numeric-owner", "--file", text(&archive), "--directory", text(folder)],
+    );
+}
+
+/// A number for a text, the same in each run.
+fn hash(text: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
 
 /// A minimal release of Debian with the project in `/project`.
 pub struct Debian(Folder);
@@ -40,46 +77,17 @@ impl Debian {
     #[track_caller]
     pub fn new(suite: &str, packages: &[&str]) -> Self {
         let folder = Folder::new(suite);
-        let path = folder.to_str().expect("UTF-8");
-        let line = format!(". {}/scripts/common; debian_mirror", root().display());
-        let mirror = run("bash", &["-c", &line]);
-        // The Release file of an old copy of the mirror may have expired.
-        let source = format!("deb [check-valid-until=no] {} {suite} main", mirror.trim());
         // ENTER needs mount in it.
-        let include = format!("--include={}", [&["mount"], packages].concat().join(","));
-        let options = ["--quiet", "--variant=apt", &include, suite, path, &source];
-        run("mmdebstrap", &options);
-        let project = folder.join("project");
-        fs::create_dir(&project).expect("a folder");
-        let built = ["dist", "target", ".git", "mutants.out", "mutants.out.old"];
-        for entry in fs::read_dir(root()).expect("the project").flatten() {
-            if !built.iter().any(|name| entry.file_name() == *name) {
-                let (from, to) = (entry.path(), project.join(entry.file_name()));
-                run(
-                    "cp",
-                    &[
-                        "-r",
-                        from.to_str().expect("UTF-8"),
-                        to.to_str().expect("UTF-8"),
-                    ],
-                );
-            }
-        }
+        debootstrap(suite, &[&["mount"], packages].concat(), &folder);
+        copy_project(&folder.join("project"), ".git");
         Self(folder)
     }
 
-    /// Copies programs of scripts/tools, which scripts/test has built, to `/tools` (PAUSE_TOOLS).
+    /// Copies the tool of the scripts, which scripts/test has built.
     #[track_caller]
-    pub fn take_tools(&self, names: &[&str]) {
-        let built = root()
-            .join("target")
-            .join(platform(&HOST).target)
-            .join("debug");
-        fs::create_dir(self.join("tools")).expect("a folder");
-        for name in names {
-            let copy = self.join("tools").join(name);
-            fs::copy(built.join(name), copy).expect("scripts/test builds it");
-        }
+    pub fn take_xtask(&self) {
+        let tool = std::env::var_os("PAUSE_XTASK").expect("scripts/test sets PAUSE_XTASK");
+        fs::copy(tool, self.join("xtask")).expect("a copy");
     }
 
     /// The path of a file in it.
@@ -89,27 +97,11 @@ impl Debian {
 
     /// Runs a shell command in the folder of the project.
     pub fn output(&self, line: &str) -> Output {
-        let home = |variable: &str, folder: &str| {
-            let set = std::env::var_os(variable).map(PathBuf::from);
-            set.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("HOME")).join(folder))
-        };
-        Command::new("unshare")
-            .args([
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "sh",
-                "-c",
-                ENTER,
-                "sh",
-            ])
-            .arg(&*self.0)
-            .arg(home("RUSTUP_HOME", ".rustup"))
-            .arg(home("CARGO_HOME", ".cargo"))
-            .arg(line)
-            .output()
-            .expect("unshare")
+        let unshare = ["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "sh"];
+        let mut command = Command::new("unshare");
+        command.args(unshare).arg(&*self.0);
+        command.arg(home_of("RUSTUP_HOME", ".rustup")).arg(home_of("CARGO_HOME", ".cargo"));
+        command.arg(line).output().expect("unshare")
     }
 
     /// The same for a command that must succeed; returns its standard output.

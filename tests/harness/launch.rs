@@ -84,10 +84,7 @@ impl Launch {
 
     /// Runs the program by `runner`, which is qemu-user.
     pub fn under(mut self, runner: &[&str]) -> Self {
-        self.runner = runner
-            .iter()
-            .map(|word| c_string(OsStr::new(word)))
-            .collect();
+        self.runner = runner.iter().map(|word| c_string(OsStr::new(word))).collect();
         self
     }
 
@@ -120,52 +117,55 @@ impl Launch {
         self
     }
 
+    /// The same for the functions of this module, which make system calls only.
+    fn hook(self, hook: impl Fn() -> io::Result<()> + 'static) -> Self {
+        // SAFETY: see above.
+        unsafe { self.before(hook) }
+    }
+
     /// Blocks all signals.
     pub fn blocked(self) -> Self {
-        // SAFETY: system calls only.
-        unsafe { self.before(block_all_signals) }
+        self.hook(block_all_signals)
     }
 
     /// Ignores `signal`.
     pub fn ignoring(self, signal: i32) -> Self {
         // SAFETY: a system call; there is no handler.
-        unsafe { self.before(move || checked(libc::signal(signal, libc::SIG_IGN) as i64)) }
+        self.hook(move || checked(unsafe { libc::signal(signal, libc::SIG_IGN) } as i64))
     }
 
     /// Makes `signal` pending. It must be blocked.
     pub fn pending(self, signal: i32) -> Self {
-        // SAFETY: system calls only.
-        unsafe { self.before(move || checked(libc::kill(libc::getpid(), signal))) }
+        // SAFETY: system calls.
+        self.hook(move || checked(unsafe { libc::kill(libc::getpid(), signal) }))
     }
 
     /// Closes a descriptor.
     pub fn closed(self, fd: RawFd) -> Self {
         // SAFETY: a system call. execve replaces the program that opened the descriptor.
-        unsafe { self.before(move || checked(libc::close(fd))) }
+        self.hook(move || checked(unsafe { libc::close(fd) }))
     }
 
     /// Gives the program a pipe as standard input whose other end stays open in itself.
     pub fn endless_input(self) -> Self {
-        // SAFETY: system calls on two integers that live.
-        unsafe {
-            self.before(|| {
-                let mut ends = [0; 2];
+        self.hook(|| {
+            let mut ends = [0; 2];
+            // SAFETY: system calls on two integers that live.
+            unsafe {
                 checked(libc::pipe(ends.as_mut_ptr()))?;
                 checked(libc::dup2(ends[0], 0))
-            })
-        }
+            }
+        })
     }
 
     /// Pins the program to one CPU.
     pub fn on_cpu(self, cpu: usize) -> Self {
-        // SAFETY: a system call only.
-        unsafe { self.before(move || pin(cpu)) }
+        self.hook(move || pin(cpu))
     }
 
     /// Gives the program `count` children that are zombies before the program starts.
     pub fn with_zombies(self, count: usize) -> Self {
-        // SAFETY: system calls only.
-        unsafe { self.before(move || (0..count).try_for_each(|_| leave_zombie(libc::SIGCHLD))) }
+        self.hook(move || (0..count).try_for_each(|_| leave_zombie(libc::SIGCHLD)))
     }
 
     /// Sets standard output or error (1 or 2). By default each is a pipe that [`Running`] reads.
@@ -205,12 +205,9 @@ impl Launch {
         let arch = std::env::consts::ARCH.try_into().expect("an architecture");
         let filter = SeccompFilter::new(rules.into_iter().collect(), otherwise, action, arch);
         let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
-        // SAFETY: system calls only.
-        unsafe {
-            self.before(move || {
-                seccompiler::apply_filter(&program).map_err(|_| io::Error::last_os_error())
-            })
-        }
+        self.hook(move || {
+            seccompiler::apply_filter(&program).map_err(|_| io::Error::last_os_error())
+        })
     }
 
     /// Starts the program. Panics if that fails.
@@ -223,9 +220,8 @@ impl Launch {
     #[track_caller]
     pub fn start_traced(self) -> Running {
         // SAFETY: a system call.
-        let traced =
-            unsafe { self.before(|| checked(libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0))) };
-        let running = traced.start();
+        let traced = || checked(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) });
+        let running = self.hook(traced).start();
         waitpid(Pid::from_raw(running.pid()), None).expect("its stop at execve");
         running
     }
@@ -320,10 +316,11 @@ fn c_string(text: &OsStr) -> CString {
 }
 
 /// A standard output or error (1 or 2) that takes nothing.
-pub type Deaf = fn(Launch, usize) -> Launch;
+pub type Unwritable = fn(Launch, usize) -> Launch;
 
 /// All standard outputs and errors that take nothing.
-pub const DEAF: [Deaf; 5] = [closed, full_device, broken_pipe, lonely_socket, full_pipe];
+pub const UNWRITABLE: [Unwritable; 5] =
+    [closed, full_device, broken_pipe, socket_without_peer, full_pipe];
 
 fn closed(launch: Launch, number: usize) -> Launch {
     launch.closed(number as RawFd)
@@ -337,18 +334,17 @@ fn full_device(launch: Launch, number: usize) -> Launch {
 
 /// A pipe without a reader: a write fails with EPIPE, and SIGPIPE is sent.
 fn broken_pipe(launch: Launch, number: usize) -> Launch {
-    // SAFETY: system calls on two integers that live.
-    unsafe { launch.before(move || one_end(number, |ends| libc::pipe(ends))) }
+    // SAFETY: a system call on two integers that live.
+    launch.hook(move || one_end(number, |ends| unsafe { libc::pipe(ends) }))
 }
 
 /// A socket whose other end is closed: as the pipe.
-fn lonely_socket(launch: Launch, number: usize) -> Launch {
+fn socket_without_peer(launch: Launch, number: usize) -> Launch {
     let pair = |ends| {
         // SAFETY: a system call on two integers that live.
         unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends) }
     };
-    // SAFETY: system calls only.
-    unsafe { launch.before(move || one_end(number, pair)) }
+    launch.hook(move || one_end(number, pair))
 }
 
 /// Makes a stream of the child one of two connected ends, and closes the other. Both are made in
@@ -371,7 +367,7 @@ pub fn full_pipe(launch: Launch, number: usize) -> Launch {
     while nix::unistd::write(&write, &[b'.'; 4096]).is_ok() {}
     fcntl(&write, FcntlArg::F_SETFL(OFlag::empty())).expect("make it block");
     // SAFETY: a system call on two descriptors that are open.
-    let launch = unsafe { launch.before(move || checked(libc::dup2(read.as_raw_fd(), 0))) };
+    let launch = launch.hook(move || checked(unsafe { libc::dup2(read.as_raw_fd(), 0) }));
     launch.stream(number, write)
 }
 

@@ -5,14 +5,16 @@ pub mod cell;
 pub mod cgroup;
 pub mod checkout;
 pub mod debian;
+pub mod documentation;
 pub mod launch;
 pub mod machine;
 pub mod measure;
-pub mod page;
 pub mod programs;
-pub mod readme;
 pub mod running;
+pub mod suite;
+pub mod supervise;
 
+use std::any::Any;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,12 @@ use std::{fs, io};
 
 /// The version of pause.
 pub const VERSION: &str = env!("PAUSE_VERSION");
+
+/// What pause writes; `tests/lives/contract.py` has the same lines.
+pub const WARNING: &str = "Warning: pause should be the first process";
+pub const ERROR: &str = "Error: infinite loop terminated";
+pub const INTERRUPT: &str = "Shutting down, got signal: Interrupt";
+pub const TERMINATED: &str = "Shutting down, got signal: Terminated";
 
 /// The time limit for a state that normally comes within milliseconds: a minute, as machines
 /// may be busy, or PAUSE_LIMIT in seconds. `scripts/mutants` sets it, as mutants run into it.
@@ -51,12 +59,11 @@ pub fn until_at_most<T>(limit: Duration, what: &str, mut look: impl FnMut() -> O
     }
 }
 
-/// A unique name for something that all processes of the machine share.
+/// A unique name for something that all processes of the machine share. It has the PID of this
+/// program, by which [`supervise`] finds it.
 pub fn unique(name: &str) -> String {
-    format!(
-        "pause-{name}-{:012x}",
-        RandomState::new().hash_one(name) >> 16
-    )
+    let random = RandomState::new().hash_one(name) >> 16;
+    format!("pause-{}-{name}-{random:012x}", std::process::id())
 }
 
 /// A folder of one test, removed when it goes out of scope.
@@ -113,15 +120,18 @@ pub fn refused(output: &Output, text: &str) {
     );
 }
 
+/// The message of a panic.
+pub fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").into()
+}
+
 /// Runs a program that must succeed, and returns its standard output.
 #[track_caller]
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|e| panic!("{program}: {e}: run scripts/setup"));
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {output:?}"
-    );
+    let output = output.unwrap_or_else(|e| panic!("{program}: {e}: run scripts/test"));
+    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
@@ -138,4 +148,17 @@ pub fn copy_program(from: &Path, to: &Path) {
 #[track_caller]
 pub fn sha256(file: &Path) -> String {
     run("sha256sum", &[file.to_str().expect("UTF-8")])[..64].into()
+}
+
+/// A path as text, for the arguments of programs.
+#[track_caller]
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// 20000 as 20,000.
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }

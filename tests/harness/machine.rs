@@ -5,34 +5,27 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::programs::{Platform, dist, processor, program_for, root};
-use crate::{Folder, VERSION};
+use crate::{Folder, TERMINATED, VERSION, WARNING};
 
-/// A virtual machine. `scripts/machines` unpacks its kernel.
+/// A virtual machine. `scripts/test` and `scripts/e2e kernels` unpack its kernel.
 #[derive(Clone)]
 pub struct Machine {
     /// The name of the folder below `target/machine`.
     pub name: String,
-    pub platform: Platform,
+    pub platform: &'static Platform,
     /// The processor, as for `-cpu` of qemu.
     pub processor: &'static str,
 }
 
 impl Machine {
-    /// The machine of a platform, with the processor and the kernel of `scripts/platforms`.
-    pub fn of(platform: &Platform) -> Self {
-        Self {
-            name: platform.architecture.into(),
-            processor: platform.processor,
-            platform: platform.clone(),
-        }
+    /// The machine of a platform, with the processor and the kernel of `scripts/platforms.toml`.
+    pub fn of(platform: &'static Platform) -> Self {
+        Self { name: platform.architecture.clone(), processor: &platform.processor, platform }
     }
 
-    /// The same machine with another kernel of `scripts/machines`, such as `5.10`.
-    pub fn with_kernel(platform: &Platform, kernel: &str) -> Self {
-        Self {
-            name: format!("{}-{kernel}", platform.architecture),
-            ..Self::of(platform)
-        }
+    /// The same machine with another kernel, such as `5.10`.
+    pub fn with_kernel(platform: &'static Platform, kernel: &str) -> Self {
+        Self { name: format!("{}-{kernel}", platform.architecture), ..Self::of(platform) }
     }
 
     /// Boots it with pause as PID 1 and `tests/machine/init`, and checks what the console
@@ -40,14 +33,13 @@ impl Machine {
     #[track_caller]
     pub fn check(&self) -> String {
         let console = self.boot();
-        let version = format!("version: pause {VERSION} 0");
         for line in [
-            version.as_str(),
-            "version, deaf: 0 0 0",
-            "not the first: 0 Warning: pause should be the first process;Shutting down, got signal: Terminated;",
-            "ignored: 0 Shutting down, got signal: Terminated",
-            "deaf: 0 0 0",
-            "argc 0: 0 Shutting down, got signal: Terminated",
+            &format!("version: pause {VERSION} 0"),
+            "version, unwritable: 0 0 0",
+            &format!("not the first: 0 {WARNING};{TERMINATED};"),
+            &format!("ignored: 0 {TERMINATED}"),
+            "unwritable: 0 0 0",
+            &format!("argc 0: 0 {TERMINATED}"),
             "signals: all 64",
             "orphans: 200",
             "woken: 0",
@@ -57,17 +49,12 @@ impl Machine {
             assert!(console.contains(line), "no '{line}' in:\n{console}");
         }
         // PID 1 prints its last line after everything but the kernel, and prints no warning.
-        assert!(
-            console.contains(" times\r\nShutting down, got signal: Terminated"),
-            "{console}"
-        );
+        let last = format!(" times\r\n{TERMINATED}");
+        assert!(console.contains(&last), "{console}");
         // The firmware may have left something before the line.
         let line = |start: &str| {
             let mut found = console.match_indices(start);
-            let at = found
-                .next()
-                .unwrap_or_else(|| panic!("no '{start}' in:\n{console}"))
-                .0;
+            let at = found.next().unwrap_or_else(|| panic!("no '{start}' in:\n{console}")).0;
             let line = console[at..].lines().next().expect("it begins there");
             &line[start.len()..]
         };
@@ -89,13 +76,7 @@ impl Machine {
 
     /// Boots it, and returns the text of its console.
     fn boot(&self) -> String {
-        let Platform {
-            architecture,
-            system,
-            machine,
-            console,
-            ..
-        } = self.platform;
+        let Platform { architecture, qemu_system, machine, console, .. } = self.platform;
         let machines = root().join("target/machine");
         let folder = Folder::new(&self.name);
         for name in ["root/bin", "root/proc", "root/dev"] {
@@ -104,7 +85,7 @@ impl Machine {
         let tree = folder.join("root");
         let copy = |from: &Path, to: &str| {
             fs::copy(from, tree.join(to))
-                .unwrap_or_else(|error| panic!("{}: {error}: run scripts/setup", from.display()));
+                .unwrap_or_else(|error| panic!("{}: {error}: run scripts/test", from.display()));
         };
         copy(&machines.join(architecture).join("busybox"), "bin/busybox");
         copy(&dist(architecture), "pause");
@@ -118,12 +99,12 @@ impl Machine {
             .current_dir(&tree)
             .stdout(File::create(&initramfs).expect("the archive"))
             .status();
-        assert!(packed.expect("sh").success(), "cpio: run scripts/setup");
+        assert!(packed.expect("sh").success(), "cpio: run scripts/test");
 
-        let emulator = format!("qemu-system-{system}");
+        let emulator = format!("qemu-system-{qemu_system}");
         // The limit is long, as machines are emulated, perhaps on a busy host.
         let output = Command::new("timeout")
-            .args(["--kill-after=5", "800", &emulator])
+            .args(["--foreground", "--kill-after=5", "800", &emulator])
             .args(["-machine", machine, "-m", "1024"])
             .args(["-cpu", &processor(&emulator, self.processor)])
             .args(["-no-reboot", "-nographic", "-vga", "none", "-kernel"])
@@ -133,7 +114,7 @@ impl Machine {
             .args(["-append", &format!("console={console} panic=-1 quiet")])
             .stdin(Stdio::null())
             .output()
-            .unwrap_or_else(|error| panic!("{emulator}: {error}: run scripts/setup"));
+            .unwrap_or_else(|error| panic!("{emulator}: {error}: run scripts/test"));
         // What the emulator said is of interest if a check fails.
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }

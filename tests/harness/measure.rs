@@ -1,8 +1,11 @@
 //! What a program costs, for tests and benchmark: memory, system calls, and the wake-ups that
 //! orphans cause. All of it is counted.
 
+use std::ffi::CString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::ptr;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -16,6 +19,7 @@ use procfs_core::process::SmapsRollup;
 
 use crate::cgroup::Cgroup;
 use crate::launch::{Launch, checked, fork};
+use crate::programs::program;
 use crate::running::{Running, sleeps};
 use crate::{LIMIT, until};
 
@@ -36,11 +40,8 @@ pub struct Memory {
 /// result is the same each time.
 #[track_caller]
 pub fn memory(launch: Launch) -> Memory {
-    let fixed = || {
-        personality::set(Persona::ADDR_NO_RANDOMIZE)
-            .map(drop)
-            .map_err(std::io::Error::from)
-    };
+    let fixed =
+        || personality::set(Persona::ADDR_NO_RANDOMIZE).map(drop).map_err(std::io::Error::from);
     // SAFETY: a system call only.
     let running = unsafe { launch.init().before(fixed) }.start_traced();
     let pid = Pid::from_raw(running.pid());
@@ -181,6 +182,24 @@ pub fn orphans(running: &Running, count: usize) {
     unsafe { orphans_that(running, count, || ()) }
 }
 
+/// Makes some thousands of orphans by `tests/programs/orphans.rs`, which costs less than forks of the
+/// test; the program traces one in ten of them if `traced`.
+#[track_caller]
+pub fn thousands_of_orphans(running: &Running, thousands: usize, traced: bool) {
+    let name = CString::new(program("orphans").into_os_string().into_vec()).expect("no NUL");
+    let argument = if traced { c"traced".as_ptr() } else { ptr::null() };
+    let argv = [name.as_ptr(), argument, ptr::null()];
+    for _ in 0..thousands {
+        // SAFETY: system calls, on strings that live and null pointers at the ends of the lists.
+        unsafe {
+            running.inside(|| {
+                libc::execve(name.as_ptr(), argv.as_ptr(), [ptr::null()].as_ptr());
+                127
+            });
+        }
+    }
+}
+
 /// Makes `count` orphans that call PTRACE_TRACEME, which makes the program their tracer, and that
 /// then end. One whose call fails does not end, which a test notices.
 #[track_caller]
@@ -245,10 +264,7 @@ pub unsafe fn in_orphan(work: impl FnOnce()) {
         let parent = libc::getpid();
         if fork() == 0 {
             // Sleeping leaves the CPU to the parent, which must end first.
-            let moment = libc::timespec {
-                tv_sec: 0,
-                tv_nsec: 10_000,
-            };
+            let moment = libc::timespec { tv_sec: 0, tv_nsec: 10_000 };
             while libc::getppid() == parent {
                 libc::nanosleep(&moment, std::ptr::null_mut());
             }

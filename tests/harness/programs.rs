@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock};
 
-pub use platforms::{Platform, platform, platforms};
+pub use xtask::platforms::{BootedBy, Platform, host as host_platform, platforms};
+pub use xtask::project::root;
 
 use crate::launch::Launch;
 
@@ -20,63 +20,35 @@ pub const SYS_PAUSE: i64 = libc::SYS_pause;
 pub const SYS_PAUSE: i64 = libc::SYS_ppoll;
 
 /// The architecture of this machine.
-pub static HOST: LazyLock<&str> = LazyLock::new(|| platforms::host().architecture);
+pub static HOST: LazyLock<&str> = LazyLock::new(|| &host_platform().architecture);
 
-/// The root of the project.
-pub fn root() -> &'static Path {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().expect("tests is a folder of it")
+/// The platform of an architecture.
+#[track_caller]
+pub fn platform(architecture: &str) -> &'static Platform {
+    xtask::platforms::find(architecture).expect("a platform of scripts/platforms.toml")
 }
 
 /// The platforms whose programs run here under qemu-user: all but that of this machine.
-pub fn emulated_platforms() -> Vec<Platform> {
-    let mut all = platforms();
-    all.retain(|platform| platform.architecture != *HOST);
-    all
-}
-
-/// The platforms that the CPU emulator of tests/lives knows. Unicorn has no little-endian ppc64.
-pub fn lived_platforms() -> Vec<Platform> {
-    let mut all = platforms();
-    all.retain(|platform| platform.architecture != "ppc64le");
-    all
+pub fn emulated_platforms() -> Vec<&'static Platform> {
+    platforms().into_iter().filter(|platform| !platform.is_host()).collect()
 }
 
 /// The platforms for which Debian's compiler is installed: this machine's, and at least one more.
 #[track_caller]
-pub fn debian_platforms() -> Vec<Platform> {
+pub fn debian_platforms() -> Vec<&'static Platform> {
     let library = |target: &str| Path::new("/usr/lib/rustlib").join(target).join("lib");
     let mut all = platforms();
-    all.retain(|platform| library(platform.target).exists());
-    let limited = std::env::var_os("PAUSE_ONLY").is_some();
-    assert!(
-        all.len() > 1 || limited,
-        "Debian's compiler is missing: run scripts/setup"
-    );
+    all.retain(|platform| library(&platform.target).exists());
+    let limited = std::env::var_os(xtask::platforms::ONLY).is_some();
+    assert!(all.len() > 1 || limited, "Debian's compiler is missing: run scripts/test");
     all
-}
-
-/// Runs a test for each of some platforms. If it panics, the message names the platform.
-#[track_caller]
-pub fn for_each(platforms: &[Platform], test: impl Fn(&Platform)) {
-    for platform in platforms {
-        let outcome = catch_unwind(AssertUnwindSafe(|| test(platform)));
-        if let Err(panic) = outcome {
-            eprintln!("the platform is {platform}");
-            resume_unwind(panic);
-        }
-    }
 }
 
 /// The file that `scripts/build` makes for `architecture`.
 #[track_caller]
 pub fn dist(architecture: &str) -> PathBuf {
     let path = root().join("dist").join(platform(architecture).file());
-    assert!(
-        path.exists(),
-        "{} is missing: run scripts/build",
-        path.display()
-    );
+    assert!(path.exists(), "{} is missing: run scripts/build", path.display());
     path
 }
 
@@ -93,18 +65,7 @@ pub fn host() -> PathBuf {
     if std::env::var_os("PAUSE_DIST").is_some() {
         return dist(&HOST);
     }
-    let build = || {
-        let target = root().join("target");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--release", "--locked", "--quiet"])
-            .args(["--package", "pause", "--target-dir"])
-            .arg(&target)
-            .current_dir(root())
-            .env_remove("RUSTFLAGS") // or pause's own would have no effect
-            .status();
-        assert!(built.expect("cargo").success(), "cargo build --release");
-        target.join("release/pause")
-    };
+    let build = || build(host_platform(), "pause").join("pause");
     BUILT.get_or_init(build).clone()
 }
 
@@ -115,34 +76,28 @@ pub fn pause() -> Launch {
 
 /// A launch of pause for another platform under qemu-user.
 pub fn emulated_pause(platform: &Platform) -> Launch {
-    emulated(platform, &dist(platform.architecture))
+    emulated(platform, &dist(&platform.architecture))
 }
 
 /// A launch of any program for another platform under qemu-user.
 pub fn emulated(platform: &Platform, program: &Path) -> Launch {
-    let qemu = qemu_user(platform);
-    Launch::new(program).under(&[qemu.to_str().expect("UTF-8")])
+    Launch::new(program).under(&[&qemu_user(platform)])
 }
 
 /// The path of qemu-user for a platform. Debian releases after 12 dropped the suffix
 /// `-static`, as their qemu-user is static.
 #[track_caller]
-pub fn qemu_user(platform: &Platform) -> PathBuf {
-    let machine = platform.user;
-    let names = [format!("qemu-{machine}-static"), format!("qemu-{machine}")];
-    let paths = names.map(|name| Path::new("/usr/bin").join(name));
-    let found = paths.into_iter().find(|path| path.exists());
-    found.unwrap_or_else(|| panic!("qemu-{machine}-static is missing: run scripts/setup"))
+pub fn qemu_user(platform: &Platform) -> String {
+    let paths = ["-static", ""].map(|end| format!("/usr/bin/qemu-{}{end}", platform.qemu_user));
+    let found = paths.iter().find(|path| Path::new(path).exists());
+    found.unwrap_or_else(|| panic!("{} is missing: run scripts/test", paths[0])).clone()
 }
 
-/// What `-cpu` of an emulator wants for a processor of `scripts/platforms`. With `neon=off` QEMU
-/// demands `vfp-d32=off` too since 8.1, and before it does not know that.
+/// What `-cpu` of an emulator wants for a processor of `scripts/platforms.toml`. With `neon=off`
+/// QEMU demands `vfp-d32=off` too since 8.1, and before it does not know that.
 pub fn processor(emulator: &str, processor: &str) -> String {
-    let said = crate::run(emulator, &["--version"]);
-    let version = said
-        .split("version ")
-        .nth(1)
-        .expect("QEMU says its version");
+    let version = crate::run(emulator, &["--version"]);
+    let version = version.split("version ").nth(1).expect("QEMU says its version");
     let numbers = version.split('.').take(2).map(|number| number.parse());
     let version: Vec<u32> = numbers.collect::<Result<_, _>>().expect("two numbers");
     match version >= vec![8, 1] {
@@ -163,16 +118,22 @@ pub fn program_for(architecture: &str, name: &str) -> PathBuf {
     let folder = built
         .get_or_insert_default()
         .entry(architecture.to_string())
-        .or_insert_with(|| build_programs(architecture));
+        .or_insert_with(|| build(platform(architecture), "pause-programs"));
     folder.join(name)
 }
 
-/// Builds these programs, and returns the folder with them. In a machine of scripts/e2e they are
-/// there already.
-fn build_programs(architecture: &str) -> PathBuf {
+static ARE_BUILT: AtomicBool = AtomicBool::new(false);
+
+/// Says that the programs are there already, as in a machine of scripts/e2e.
+pub fn are_built() {
+    ARE_BUILT.store(true, Ordering::Relaxed);
+}
+
+/// Builds a package of pause's workspace, and returns the folder with its programs.
+fn build(platform: &Platform, package: &str) -> PathBuf {
     let target = root().join("target");
-    let folder = target.join(platform(architecture).target).join("release");
-    if std::env::var_os("PAUSE_MACHINE").is_some() {
+    let folder = target.join(&platform.target).join("release");
+    if ARE_BUILT.load(Ordering::Relaxed) {
         return folder;
     }
     fs::create_dir_all(&target).expect("a folder");
@@ -180,14 +141,8 @@ fn build_programs(architecture: &str) -> PathBuf {
     // it has changed.
     let lock = File::create(target.join("programs.lock")).expect("a file to lock");
     lock.lock().expect("a lock");
-    let built = Command::new(root().join("scripts/cargo"))
-        .args([architecture, "build", "--release", "--locked", "--quiet"])
-        .args(["--package", "pause-programs", "--target-dir"])
-        .arg(&target)
-        .status();
-    assert!(
-        built.expect("scripts/cargo").success(),
-        "cargo build of tests/programs for {architecture}"
-    );
+    let mut cargo = xtask::cargo::cargo(platform, "build").expect("cargo");
+    let built = cargo.args(["--release", "--package", package]).status();
+    assert!(built.expect("cargo").success(), "cargo build of {package} for {platform}");
     folder
 }

@@ -46,10 +46,7 @@ impl Cost {
         let status = Status::from_file(process.join("status")).expect("its status");
         let schedstat = fs::read_to_string(process.join("schedstat"));
         let schedstat = schedstat.expect("CONFIG_SCHED_INFO");
-        let cpu = schedstat
-            .split(' ')
-            .next()
-            .and_then(|word| word.parse().ok());
+        let cpu = schedstat.split(' ').next().and_then(|word| word.parse().ok());
         Self {
             switches: status.voluntary_ctxt_switches.expect("Linux 2.6.23")
                 + status.nonvoluntary_ctxt_switches.expect("Linux 2.6.23"),
@@ -63,11 +60,7 @@ const NOT_ENTERED: i32 = 126;
 
 impl Running {
     pub fn new(pid: i32, streams: [Option<File>; 2]) -> Self {
-        Self {
-            pid,
-            streams,
-            ended: false,
-        }
+        Self { pid, streams, ended: false }
     }
 
     /// The PID in the namespace of the test.
@@ -136,6 +129,13 @@ impl Running {
         checked(unsafe { libc::kill(self.pid, signal) }).expect("send a signal");
     }
 
+    /// Sends SIGTERM, and waits for the end of the program.
+    #[track_caller]
+    pub fn terminate(self) -> Ended {
+        self.signal(libc::SIGTERM);
+        self.end()
+    }
+
     /// Waits until the program is stopped.
     #[track_caller]
     pub fn stopped(&self) {
@@ -168,9 +168,7 @@ impl Running {
     /// Waits until the program has no child.
     #[track_caller]
     pub fn childless(&self) {
-        until("no child, living or dead", || {
-            (self.children().0 == 0).then_some(())
-        });
+        until("no child, living or dead", || (self.children().0 == 0).then_some(()));
     }
 
     /// Waits for the end of the program.
@@ -195,11 +193,7 @@ impl Running {
             WaitStatus::Signaled(_, signal, _) => Err(signal as i32),
             other => panic!("not an end: {other:?}"),
         };
-        Ended {
-            how,
-            stdout,
-            stderr,
-        }
+        Ended { how, stdout, stderr }
     }
 
     /// The number of the signal that kills the program. nix does not know the real-time signals.
@@ -212,10 +206,7 @@ impl Running {
             (pid == self.pid).then_some(())
         });
         self.ended = true;
-        assert!(
-            libc::WIFSIGNALED(status),
-            "not killed by a signal: {status:#x}"
-        );
+        assert!(libc::WIFSIGNALED(status), "not killed by a signal: {status:#x}");
         libc::WTERMSIG(status)
     }
 
@@ -236,10 +227,7 @@ impl Running {
     pub unsafe fn inside(&self, work: impl Fn() -> i32) {
         // SAFETY: the caller's promise.
         let status = unsafe { self.status_of(work) };
-        assert_eq!(
-            status, 0,
-            "the work inside failed ({NOT_ENTERED}: could not enter)"
-        );
+        assert_eq!(status, 0, "the work inside failed ({NOT_ENTERED}: could not enter)");
     }
 
     /// Sends a signal to PID 1 from inside of its PID namespace. If that ends PID 1, the kernel
@@ -248,10 +236,7 @@ impl Running {
     pub fn signal_from_inside(&self, signal: i32) {
         // SAFETY: a system call. The C library refuses two signals that it uses itself.
         let status = unsafe { self.status_of(|| libc::syscall(libc::SYS_kill, 1, signal) as i32) };
-        assert!(
-            [0, 128 + libc::SIGKILL].contains(&status),
-            "kill failed: {status}"
-        );
+        assert!([0, 128 + libc::SIGKILL].contains(&status), "kill failed: {status}");
     }
 
     /// The exit status of `work`, or 128 + signal as in a shell.

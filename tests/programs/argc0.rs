@@ -35,9 +35,7 @@ struct Stack([usize; 6]);
 unsafe extern "C" fn main(stack: *const usize) -> ! {
     // SAFETY: the kernel puts argc there, followed by argv.
     let (argc, path) = unsafe { (*stack, CStr::from_ptr((*stack.add(2)) as _)) };
-    let Ok(file) = open(path, OFlags::RDONLY, Mode::empty()) else {
-        end::exit(1)
-    };
+    let Ok(file) = open(path, OFlags::RDONLY, Mode::empty()) else { end::exit(1) };
     let rights = ProtFlags::READ | ProtFlags::EXEC;
     // SAFETY: a new mapping.
     let Ok(start) = (unsafe { mmap(null_mut(), LENGTH, rights, MapFlags::PRIVATE, &file, 0) })

@@ -15,12 +15,7 @@ mod start;
 
 extern "C" fn main(_stack: *const usize) -> ! {
     // SAFETY: both lists have strings that live, and a null pointer at the end.
-    let _ = unsafe {
-        execve(
-            c"/pause",
-            [null()].as_ptr(),
-            [c"-v".as_ptr().cast(), null()].as_ptr(),
-        )
-    };
+    let _ =
+        unsafe { execve(c"/pause", [null()].as_ptr(), [c"-v".as_ptr().cast(), null()].as_ptr()) };
     end::exit(127)
 }

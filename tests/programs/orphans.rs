@@ -19,10 +19,7 @@ mod end;
 mod start;
 
 /// A tenth of a millisecond.
-const MOMENT: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 100_000,
-};
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000 };
 
 /// Forks, and returns whether this is the child.
 #[cfg(not(target_arch = "s390x"))]

@@ -1,0 +1,257 @@
+//! Packs the image for all platforms and all engines: an OCI layout in a tar archive that also
+//! contains manifest.json, which `docker load` reads.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use oci_spec::distribution::Reference;
+use serde_json::{Value, json};
+use tar::{EntryType, Header};
+use xtask::platforms::{Platform, platforms};
+use xtask::project::{self, say, sha256};
+
+/// The media types of the OCI image specification.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+#[derive(clap::Args, Default)]
+#[group(skip)]
+pub struct Options {
+    /// The image name, with host and tag; the default is localhost/pause:<version>
+    #[arg(long, value_parser = parse_name)]
+    name: Option<Reference>,
+    /// The URL of the source code, for an annotation; the default is `repository` in Cargo.toml
+    #[arg(long, value_name = "URL", value_parser = parse_source)]
+    source: Option<String>,
+}
+
+impl Options {
+    /// The image name that engines store.
+    pub fn name(&self) -> Result<Reference> {
+        Ok(match &self.name {
+            Some(name) => name.clone(),
+            None => format!("localhost/pause:{}", project::package()?.version).parse()?,
+        })
+    }
+
+    /// The URL of the source code, if it is known.
+    pub fn source(&self) -> Result<Option<String>> {
+        Ok(self.source.clone().or(project::package()?.repository))
+    }
+}
+
+/// Checks that a name has a host and a tag. Engines would fill in different ones.
+fn parse_name(name: &str) -> Result<Reference> {
+    match Reference::from_str(name) {
+        Ok(parsed)
+            if parsed.whole() == name && parsed.digest().is_none() && parsed.tag().is_some() =>
+        {
+            Ok(parsed)
+        }
+        _ => bail!("it wants HOST/NAME:TAG in lower case, as localhost/pause:1"),
+    }
+}
+
+fn parse_source(source: &str) -> Result<String> {
+    let scheme = source.split_once("://").map_or("", |(scheme, _)| scheme);
+    let known = |letter: char| letter.is_ascii_lowercase() || letter == '+';
+    if scheme.is_empty() || !scheme.chars().all(known) || source.contains(' ') {
+        bail!("it wants a URL, as https://git.example/pause");
+    }
+    Ok(source.into())
+}
+
+/// The blobs of an OCI layout, by their digests.
+#[derive(Default)]
+pub struct Blobs(BTreeMap<String, Vec<u8>>);
+
+impl Blobs {
+    /// Adds a blob, and returns its descriptor.
+    pub fn add(&mut self, media_type: &str, content: Vec<u8>) -> Value {
+        let digest = sha256(&content);
+        let descriptor = json!({
+            "mediaType": media_type,
+            "digest": format!("sha256:{digest}"),
+            "size": content.len(),
+        });
+        self.0.insert(digest, content);
+        descriptor
+    }
+
+    /// Adds a document: without white space, and with sorted keys, as serde_json has them.
+    pub fn add_json(&mut self, media_type: &str, content: &Value) -> Value {
+        self.add(media_type, content.to_string().into_bytes())
+    }
+
+    /// All files of the layout, with the index that is at the top.
+    pub fn into_layout(self, top: &Value) -> Vec<(String, Vec<u8>)> {
+        let version = json!({"imageLayoutVersion": "1.0.0"});
+        let mut files = vec![
+            ("oci-layout".to_string(), version.to_string().into_bytes()),
+            ("index.json".into(), top.to_string().into_bytes()),
+        ];
+        let named = |(digest, content)| (format!("blobs/sha256/{digest}"), content);
+        files.extend(self.0.into_iter().map(named));
+        files
+    }
+}
+
+/// An entry of a tar archive that does not depend on the machine, the user and the time.
+fn entry(mut header: Header, path: &str, mode: u32, time: u64, content: &[u8]) -> Result<Vec<u8>> {
+    let is_folder = path.ends_with('/');
+    header.set_path(path)?;
+    header.set_entry_type(if is_folder { EntryType::Directory } else { EntryType::Regular });
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(time);
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append(&header, content)?;
+    // The two blocks of zeros at the end of an archive are left out here.
+    let mut bytes = archive.into_inner()?;
+    bytes.truncate(bytes.len() - END.len());
+    Ok(bytes)
+}
+
+/// The end of a tar archive.
+const END: [u8; 1024] = [0; 1024];
+
+/// The layer, with `/pause` as its only entry. The oldest tar format (v7) has the shortest
+/// header, and the time is 0, so that the layer depends on the binary alone.
+fn layer(pause: &[u8]) -> Result<Vec<u8>> {
+    let mut layer = entry(Header::new_old(), "pause", 0o755, 0, pause)?;
+    layer.extend(END);
+    Ok(layer)
+}
+
+fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut compressed = Vec::new();
+    zopfli::compress(zopfli::Options::default(), zopfli::Format::Gzip, bytes, &mut compressed)?;
+    Ok(compressed)
+}
+
+/// Adds what a node pulls for one platform, and returns the manifest and its descriptor.
+fn image(platform: &Platform, blobs: &mut Blobs) -> Result<(Value, Value)> {
+    let layer = layer(&project::pause(platform)?)?;
+    let mut described = json!({"architecture": platform.architecture, "os": "linux"});
+    if let Some(variant) = &platform.variant {
+        described["variant"] = variant.as_str().into();
+    }
+    let mut config = described.clone();
+    // The user is not root, for runAsNonRoot; any other number would do. There is no Cmd, because
+    // `kubeadm upgrade` runs the image with -v in its place.
+    config["config"] = json!({"User": "65535:65535", "Entrypoint": ["/pause"]});
+    config["rootfs"] =
+        json!({"type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))]});
+    let manifest = json!({
+        "schemaVersion": 2,
+        // With it no client can take the manifest for an index (CVE-2021-41190).
+        "mediaType": MANIFEST,
+        "config": blobs.add_json(CONFIG, &config),
+        "layers": [blobs.add(LAYER, gzip(&layer)?)],
+    });
+    let mut descriptor = blobs.add_json(MANIFEST, &manifest);
+    descriptor["platform"] = described;
+    Ok((manifest, descriptor))
+}
+
+/// The bytes that a node pulls for a platform: manifest, config and layer.
+pub fn pulled(platform: &Platform) -> Result<u64> {
+    let (manifest, descriptor) = image(platform, &mut Blobs::default())?;
+    Ok([&descriptor, &manifest["config"], &manifest["layers"][0]].map(size).iter().sum())
+}
+
+/// The annotations. They are in the index, so that no manifest grows by them.
+fn annotations(options: &Options, epoch: u64) -> Result<Value> {
+    let package = project::package()?;
+    let time = project::timestamp(epoch).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let all = [
+        ("title", Some(package.name.to_string())),
+        ("description", package.description),
+        ("source", options.source()?),
+        ("version", Some(package.version.to_string())),
+        ("revision", project::revision()),
+        ("licenses", package.license),
+        ("created", Some(time)),
+    ];
+    let known = all.into_iter().filter_map(|(key, value)| {
+        Some((format!("org.opencontainers.image.{key}"), Value::from(value?)))
+    });
+    Ok(Value::Object(known.collect()))
+}
+
+/// The bytes of a blob, by its descriptor.
+fn size(descriptor: &Value) -> u64 {
+    descriptor["size"].as_u64().unwrap_or(0)
+}
+
+/// Packs the files of `dist/` into `dist/pause.oci.tar`.
+pub fn pack(options: &Options) -> Result<()> {
+    let (reference, epoch) = (options.name()?, project::epoch()?);
+    let name = reference.whole();
+    let (mut blobs, mut manifests, mut loads, mut report) =
+        (Blobs::default(), vec![], vec![], vec![]);
+    for platform in platforms() {
+        let (manifest, descriptor) = image(platform, &mut blobs)?;
+        let path = |of: &Value| {
+            let digest = of["digest"].as_str().unwrap_or_default();
+            format!("blobs/{}", digest.replace(':', "/"))
+        };
+        let (config, layer) = (&manifest["config"], &manifest["layers"][0]);
+        // Docker's own image store holds one platform under a name: the last one that it reads,
+        // even if that is not the platform of the machine. The first platform has the plain name.
+        let tag = match &loads[..] {
+            [] => name.clone(),
+            _ => format!("{name}-{}", platform.architecture),
+        };
+        loads.push(json!({"Config": path(config), "Layers": [path(layer)], "RepoTags": [tag]}));
+        let sizes = [&descriptor, config, layer].map(size);
+        report.push(format!(
+            "{platform}: {} bytes to pull: manifest {}, config {}, layer {}",
+            sizes.iter().sum::<u64>(),
+            sizes[0],
+            sizes[1],
+            sizes[2]
+        ));
+        manifests.push(descriptor);
+    }
+    let mut index = blobs.add_json(
+        INDEX,
+        &json!({
+            "schemaVersion": 2,
+            "mediaType": INDEX,
+            "manifests": manifests,
+            "annotations": annotations(options, epoch)?,
+        }),
+    );
+    let index_size = size(&index);
+    // containerd, podman and Docker read the image name from the first annotation. The second is
+    // the one of the specification, which skopeo uses for `oci-archive:FILE:TAG`.
+    index["annotations"] = json!({
+        "io.containerd.image.name": name,
+        "org.opencontainers.image.ref.name": reference.tag(),
+    });
+    let top = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [index]});
+    let mut files = blobs.into_layout(&top);
+    let more = [
+        ("manifest.json".into(), json!(loads).to_string().into_bytes()),
+        ("blobs/".into(), vec![]),
+        ("blobs/sha256/".into(), vec![]),
+    ];
+    files.splice(2..2, more); // before the blobs
+    let mut archive = Vec::new();
+    for (path, content) in files {
+        let mode = if path.ends_with('/') { 0o755 } else { 0o644 };
+        archive.extend(entry(Header::new_ustar(), &path, mode, epoch, &content)?);
+    }
+    archive.extend(END);
+    project::replace(&project::dist("pause.oci.tar"), &archive)?;
+    say(format!("dist/pause.oci.tar: {name}, {} bytes; its index {index_size}", archive.len()));
+    report.iter().for_each(say);
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! What the commands in `scripts/` and the tests share.
+
+pub mod cargo;
+pub mod elf;
+pub mod platforms;
+pub mod project;
+pub mod signals;

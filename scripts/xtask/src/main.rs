@@ -1,0 +1,189 @@
+//! The tool behind the commands in `scripts/`. Its first argument is the script that was called; its
+//! name is the command.
+
+mod bench;
+mod build;
+mod compilers;
+mod e2e;
+mod flips;
+mod image;
+mod node;
+#[cfg(feature = "sign")]
+mod publish;
+#[cfg(feature = "sign")]
+mod release;
+mod setup;
+#[cfg(feature = "sign")]
+mod sign;
+mod sizes;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{CommandFactory, FromArgMatches, Parser};
+use xtask::platforms::{ONLY, Platform, find, platforms};
+use xtask::project::{self, Printed, say, script};
+use xtask::signals;
+
+#[derive(Parser)]
+#[command(name = "scripts", disable_help_subcommand = true)]
+enum Cli {
+    /// Builds pause, byte for byte the same each time: dist/pause-linux-ARCHITECTURE
+    ///
+    /// PAUSE_RUST selects another compiler: a toolchain of rustup, or "debian".
+    Build {
+        /// Builds for these architectures of scripts/platforms.toml; the default is all
+        #[arg(value_parser = find)]
+        architectures: Vec<&'static Platform>,
+    },
+    /// Packs the binaries into one image for every container engine: dist/pause.oci.tar
+    ///
+    /// The archive is an OCI layout: index.json refers to an index with an image for each platform.
+    /// It also contains manifest.json, which `docker load` reads. The time of creation is
+    /// SOURCE_DATE_EPOCH, in seconds, or else the time of the commit. It is the same each time, byte
+    /// for byte.
+    Image {
+        #[command(flatten)]
+        only: Only,
+        #[command(flatten)]
+        options: image::Options,
+    },
+    /// Makes all files of a release in dist/, byte for byte the same for a commit
+    ///
+    ///   pause-linux-ARCHITECTURE        the programs (scripts/build)
+    ///   pause-linux-ARCHITECTURE.debug  the same with symbols, for debuggers
+    ///   pause.oci.tar                   the image (scripts/image)
+    ///   pause.spdx.json                 an SBOM in SPDX 2.3 of the crates in it
+    ///   pause.intoto.json               SLSA provenance 1.0, with the commit and the compiler
+    ///   SHA256SUMS                      the checksums of these files
+    ///
+    /// and with --sign pause.intoto.json.sig, SHA256SUMS.sig and pause.pub, the public key. Ends with
+    /// a line for each file, and with the next commands for whoever publishes it.
+    #[cfg(feature = "sign")]
+    #[command(verbatim_doc_comment)]
+    Release(publish::Options),
+    /// Measures what pause costs, and what other programs cost in the same run
+    ///
+    /// Sizes and counts are exact. Times are in microseconds: the median, the quartiles, and the
+    /// ratio to pause. It takes three minutes.
+    Bench(bench::Options),
+    /// Runs everything: formatting, lints, and all tests, on the files in dist/
+    ///
+    /// It needs root, for control groups, for container engines, and to install what is missing.
+    /// `cargo test` in tests/ runs the tests that need none of this.
+    Test(test::Options),
+    /// Tests pause with the parts of a Kubernetes node: container runtimes, a kubelet, a cluster
+    ///
+    /// Each runtime runs in namespaces of its own, in a virtual machine, or is one that runs already.
+    #[command(after_help = e2e::parts())]
+    E2e(e2e::Options),
+    /// Runs pause for a long time beside neighbours that do harm
+    ///
+    /// A million orphans, ten thousand starts with signals at random moments, and a thousand pod
+    /// sandboxes on containerd. All of that is one round, of some ten minutes on two CPUs. Prints a
+    /// line of progress every half minute, and ends with 1 if a check fails. It needs what
+    /// scripts/e2e needs.
+    Soak(e2e::Soak),
+    /// Flips single bits of the code in dist/, and counts those that tests/lives notices
+    ///
+    /// Ends with 1 if fewer than 85 in a hundred are noticed on any platform, of 100 or more. It
+    /// takes half a minute for each platform. Unicorn, the CPU emulator, has no ppc64le.
+    Flips(flips::Options),
+    /// Changes src/ in every way that cargo-mutants knows, and runs `cargo test` for each change
+    ///
+    /// Ends with 1 if a change made no test fail. The results are in mutants.out/; .cargo/mutants.toml
+    /// lists what is left out, and why. It takes some five minutes.
+    Mutants,
+}
+
+#[derive(clap::Args, Default)]
+#[group(skip)]
+struct Only {
+    /// Limits the run to these architectures of scripts/platforms.toml, such as amd64,arm64
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = find)]
+    only: Vec<&'static Platform>,
+}
+
+impl Only {
+    /// Limits this run, and the programs that it starts, and says so.
+    fn announce(&self) -> Result<()> {
+        if self.only.is_empty() {
+            return Ok(());
+        }
+        let names = |platforms: &[&Platform]| {
+            let names: Vec<_> = platforms.iter().map(|one| one.architecture.as_str()).collect();
+            names.join(" ")
+        };
+        let mut others = platforms();
+        others.retain(|platform| !self.only.iter().any(|one| one.target == platform.target));
+        say(format!("only {}; left out: {}", names(&self.only), names(&others)));
+        // SAFETY: this program has no other thread yet.
+        unsafe { std::env::set_var(ONLY, names(&self.only).replace(' ', ",")) };
+        Ok(())
+    }
+}
+
+/// Builds the programs, and packs them.
+fn make_image(options: &image::Options) -> Result<()> {
+    project::epoch()?;
+    if project::root().join(".git").exists() {
+        setup::install(&["git=git"])?;
+    }
+    build::build(&platforms())?;
+    image::pack(options)
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli {
+        Cli::Build { architectures } if architectures.is_empty() => build::build(&platforms()),
+        Cli::Build { architectures } => build::build(&architectures),
+        Cli::Image { only, options } => {
+            only.announce()?;
+            make_image(&options)
+        }
+        #[cfg(feature = "sign")]
+        Cli::Release(options) => publish::release(&options),
+        Cli::Bench(options) => bench::bench(&options),
+        Cli::Test(options) => test::test(&options),
+        Cli::E2e(options) => e2e::e2e(options),
+        Cli::Soak(options) => e2e::soak(options),
+        Cli::Flips(options) => flips::flips(&options),
+        Cli::Mutants => test::mutants(),
+    }
+}
+
+/// Reads the arguments. For one that is wrong there is one line on standard error.
+fn parse() -> Result<Option<Cli>> {
+    let mut arguments = std::env::args_os().skip(1);
+    let Some(path) = arguments.next() else { bail!("run a command in scripts/") };
+    project::started_by(std::path::absolute(path)?);
+    let name = script();
+    let command = name.trim_start_matches("scripts/").to_string();
+    let words = ["scripts".into(), command.clone().into()].into_iter().chain(arguments);
+    let parsed = Cli::command().try_get_matches_from(words);
+    match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => Ok(Some(cli)),
+        Err(error) => {
+            let text = error.to_string().replace(&format!("scripts {command}"), &name);
+            if error.exit_code() == 0 {
+                print!("{text}");
+                return Ok(None);
+            }
+            let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+            let line = lines.collect::<Vec<_>>().join(" ");
+            bail!("{}; see --help", line.trim_start_matches("error: "))
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let done = signals::pass_on().map_err(Into::into).and_then(|()| parse());
+    let done = done.and_then(|cli| cli.map_or(Ok(()), run));
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    if let Some(Printed(status)) = error.downcast_ref() {
+        return ExitCode::from(*status);
+    }
+    eprintln!("{}: {}", script(), format!("{error:#}").replace('\n', " "));
+    ExitCode::FAILURE
+}

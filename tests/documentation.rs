@@ -1,0 +1,63 @@
+//! README and docs/ quote files of the project word for word, and have recipes that a test can read.
+
+use std::fs;
+
+use harness::documentation;
+use harness::programs::root;
+use harness::suite::Suite;
+use harness::{tests, thousands};
+
+pub fn list(suite: &mut Suite) {
+    suite.host(tests![
+        its_recipes_have_seven_steps,
+        it_has_the_contract,
+        its_image_has_this_version,
+        the_size_of_the_image_is_that_of_size_toml,
+    ]);
+}
+
+/// `scripts/e2e switch` carries them out: note, pull, edit, check, restart, verify, roll back.
+fn its_recipes_have_seven_steps() {
+    for runtime in ["containerd 2.x", "containerd 1.x", "CRI-O"] {
+        let steps = documentation::recipe(runtime);
+        assert!(
+            steps.len() == 7 && steps.iter().all(|step| !step.is_empty()),
+            "{runtime}: {steps:?}"
+        );
+    }
+}
+
+/// The contract and its limits in `src/main.rs`.
+fn it_has_the_contract() {
+    let text = documentation::text();
+    let source = fs::read_to_string(root().join("src/main.rs")).expect("src/main.rs");
+    let page = source.lines().map_while(|line| line.strip_prefix("//!"));
+    let page: String =
+        page.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
+    let [table, rest] = page.split("# Limits\n").collect::<Vec<_>>()[..] else {
+        panic!("two parts: {page}");
+    };
+    let table = &table[table.find('|').expect("the table")..];
+    let limits = &rest[..rest.find("\nThe file reads").expect("the end")];
+    assert!(table.lines().count() > 13 && limits.lines().count() > 10, "{page}");
+    for part in [table, limits] {
+        assert!(text.contains(part), "docs/contract.md has not:\n{part}");
+    }
+}
+
+/// The figure of the first table, which stands in tests/size.toml too.
+fn the_size_of_the_image_is_that_of_size_toml() {
+    let sizes = fs::read_to_string(root().join("tests/size.toml")).expect("size.toml");
+    let sizes: toml::Table = sizes.parse().expect("TOML");
+    let size = sizes["image"]["amd64"].as_integer().expect("a size");
+    let cell = format!("| image pulled, linux/amd64 | {} bytes |", thousands(size as u64));
+    assert!(documentation::text().contains(&cell), "README has not: {cell}");
+}
+
+/// An image name with another version would not be found.
+fn its_image_has_this_version() {
+    let text = documentation::text();
+    let names = text.split("/pause:0").skip(1);
+    let other = names.filter(|rest| !format!("0{rest}").starts_with(env!("PAUSE_VERSION")));
+    assert_eq!(other.count(), 0);
+}

@@ -1,0 +1,82 @@
+//! README and docs/, whose commands and settings the tests use as they stand there.
+
+use std::fs;
+
+use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
+
+use crate::programs::root;
+
+/// The text of README and of all pages in docs/.
+pub fn text() -> String {
+    let pages = fs::read_dir(root().join("docs")).expect("docs/").flatten();
+    let pages = pages.map(|entry| entry.path()).chain([root().join("README.md")]);
+    let pages = pages.filter(|path| path.extension().is_some_and(|name| name == "md"));
+    pages.map(|path| fs::read_to_string(path).expect("a page") + "\n").collect()
+}
+
+/// A block of code.
+struct Block {
+    /// The text of the heading above it.
+    heading: String,
+    /// The number of the item of a numbered list that it is in, counted from 0.
+    item: Option<usize>,
+    language: String,
+    code: String,
+}
+
+fn blocks() -> Vec<Block> {
+    let (mut blocks, mut heading) = (Vec::<Block>::new(), String::new());
+    let (mut in_heading, mut in_block, mut item, mut items) = (false, false, None, 0);
+    for event in Parser::new(&text()) {
+        match event {
+            Event::Start(Tag::Heading { .. }) => (in_heading, heading) = (true, String::new()),
+            Event::End(TagEnd::Heading(_)) => in_heading = false,
+            Event::Start(Tag::List(Some(_))) => items = 0,
+            Event::Start(Tag::Item) => (item, items) = (Some(items), items + 1),
+            Event::End(TagEnd::List(_)) => item = None,
+            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) => {
+                in_block = true;
+                blocks.push(Block {
+                    heading: heading.clone(),
+                    item,
+                    language: language.to_string(),
+                    code: String::new(),
+                });
+            }
+            Event::End(TagEnd::CodeBlock) => in_block = false,
+            Event::Text(text) | Event::Code(text) if in_heading => heading += &text,
+            Event::Text(text) if in_block => blocks.last_mut().expect("a block").code += &text,
+            _ => (),
+        }
+    }
+    blocks
+}
+
+/// The steps of the recipe below a heading: for each item of its numbered list the shell
+/// commands in it.
+#[track_caller]
+pub fn recipe(heading: &str) -> Vec<String> {
+    let mut steps = Vec::<String>::new();
+    for block in blocks() {
+        if block.heading == heading
+            && block.language == "sh"
+            && let Some(item) = block.item
+        {
+            steps.resize(steps.len().max(item + 1), String::new());
+            steps[item] += &block.code;
+        }
+    }
+    assert!(!steps.is_empty(), "docs/switch.md has no recipe '{heading}'");
+    steps
+}
+
+/// The only block in this language below a heading.
+#[track_caller]
+pub fn block(heading: &str, language: &str) -> String {
+    let all = blocks().into_iter();
+    let ours = all.filter(|block| block.heading == heading && block.language == language);
+    let [block] = &ours.collect::<Vec<_>>()[..] else {
+        panic!("there is not one block of {language} below '{heading}'");
+    };
+    block.code.clone()
+}
