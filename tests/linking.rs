@@ -45,9 +45,18 @@ fn section(name: &str, flags: &str, data: &str) -> String {
     format!("global_asm!(\".section {name},\\\"{flags}{keep}\\\"\", \"{data}\");")
 }
 
-/// A use of an item's address.
-fn address(of: &str) -> String {
-    format!("asm!(\"/* {{}} */\", in(reg) &raw {of})")
+/// Some items, and the one whose address the function takes, as `mut N`; or none.
+type Code<'a> = (&'a str, &'a str);
+
+/// Asserts that the linker refuses some code with a message, and takes other code, the control.
+#[track_caller]
+fn refuses(platform: &Platform, message: &str, refused: Code, control: Code) {
+    let [messages, control_messages] = [refused, control].map(|(items, address)| {
+        let body = format!("asm!(\"/* {{}} */\", in(reg) &raw {address})");
+        link(platform, items, if address.is_empty() { "" } else { &body })
+    });
+    assert!(messages.contains(message), "{refused:?}: {messages}");
+    assert_eq!(control_messages, "", "{control:?}");
 }
 
 /// The control of all tests: a linker script that always fails would refuse everything.
@@ -55,75 +64,34 @@ fn links_what_needs_nothing(platform: &'static Platform) {
     assert_eq!(link(platform, "", ""), "");
 }
 
-/// Each case has what the linker says, items and a body that it refuses, and others, as a control,
-/// that it takes.
 fn refuses_what_pause_must_not_have(platform: &'static Platform) {
     let writable = "pause has a writable section";
-    let strings = section(".rodata.data", "a", ".quad 1");
-    let nothing = String::new;
-    let unnamed = |name: &str| section(name, "aw", ".quad 1");
-    let weak = r#"unsafe extern "C" { static nobody: u8; } global_asm!(".weak nobody");"#;
+    let string = section(".rodata.data", "a", ".quad 1");
+    refuses(
+        platform,
+        writable,
+        ("static mut N: u8 = 1;", "mut N"),
+        ("static N: u8 = 1;", "const N"),
+    );
+    let thread_local = section(".tdata.t", "awT", ".byte 1");
+    refuses(platform, writable, (&thread_local, ""), (&string, ""));
     // What a C compiler makes of `int n;`. The string refers to it, which keeps it.
     let common = section(".rodata.c", "a", ".long n - .\", \".comm n,4,4");
     let own = section(".rodata.c", "a", ".long n - .\", \"n: .long 0");
-    let placed = |section: &str, mutable: &str| {
-        format!("#[unsafe(link_section = \"{section}\")] static {mutable} N: u8 = 1;")
-    };
-    for (message, items, body, control_items, control_body) in [
-        (
-            writable,
-            "static mut N: u8 = 1;".into(),
-            address("mut N"),
-            "static N: u8 = 1;".into(),
-            address("const N"),
-        ),
-        (writable, section(".tdata.t", "awT", ".byte 1"), nothing(), strings.clone(), nothing()),
-        (writable, common, nothing(), own, nothing()),
-        (
-            "is being placed in '.counter'",
-            unnamed(".counter"),
-            nothing(),
-            strings.clone(),
-            nothing(),
-        ),
-        (
-            "is being placed in '.init_array'",
-            unnamed(".init_array"),
-            nothing(),
-            strings.clone(),
-            nothing(),
-        ),
-        (
-            "is being placed in '.tm_clone_table'",
-            unnamed(".tm_clone_table"),
-            nothing(),
-            strings.clone(),
-            nothing(),
-        ),
-        (
-            "is being placed in '.counter'",
-            placed(".counter", "mut"),
-            address("mut N"),
-            placed(".rodata.n", ""),
-            address("const N"),
-        ),
-        (
-            "pause has a relocation",
-            "static S: &str = \"text\";".into(),
-            address("const S"),
-            nothing(),
-            "let s = \"text\"; asm!(\"/* {} */\", in(reg) s.as_ptr())".into(),
-        ),
-        (
-            "pause has a GOT",
-            weak.into(),
-            address("const nobody"),
-            "static SOMEBODY: u8 = 1;".into(),
-            address("const SOMEBODY"),
-        ),
-    ] {
-        let messages = link(platform, &items, &body);
-        assert!(messages.contains(message), "{items} {body}: {messages}");
-        assert_eq!(link(platform, &control_items, &control_body), "", "{control_items}");
+    refuses(platform, writable, (&common, ""), (&own, ""));
+    for name in [".counter", ".init_array", ".tm_clone_table"] {
+        let unnamed = section(name, "aw", ".quad 1");
+        let message = format!("is being placed in '{name}'");
+        refuses(platform, &message, (&unnamed, ""), (&string, ""));
     }
+    // The same data, as a Rust program would have it.
+    let unnamed = "#[unsafe(link_section = \".counter\")] static mut N: u8 = 1;";
+    let named = "#[unsafe(link_section = \".rodata.n\")] static N: u8 = 1;";
+    let message = "is being placed in '.counter'";
+    refuses(platform, message, (unnamed, "mut N"), (named, "const N"));
+    let (pointer, array) = ("static S: &str = \"text\";", "static S: [u8; 4] = *b\"text\";");
+    refuses(platform, "pause has a relocation", (pointer, "const S"), (array, "const S"));
+    let weak = r#"unsafe extern "C" { static nobody: u8; } global_asm!(".weak nobody");"#;
+    let own = "static NOBODY: u8 = 1;";
+    refuses(platform, "pause has a GOT", (weak, "const nobody"), (own, "const NOBODY"));
 }

@@ -1,6 +1,5 @@
 //! Row 6: children and orphans that end leave no zombie, and pause is not woken.
 
-use crate::signals::freeze;
 use harness::cgroup::Cgroup;
 use harness::launch::{Launch, leave_zombie};
 use harness::measure::{in_orphan, orphans, orphans_that, thousands_of_orphans};
@@ -21,6 +20,7 @@ pub fn list(suite: &mut Suite) {
     suite.host(tests![a_stopped_parent_with_a_handler_leaves_zombies,]);
     suite.prepared(tests![
         reaps_20000_orphans_in_a_row_without_waking,
+        leaves_none_of_3000_zombies_while_it_is_stopped,
         leaves_no_zombie_while_it_is_frozen,
         leaves_no_zombie_with_the_least_cpu_there_is,
     ]);
@@ -78,6 +78,14 @@ fn leaves_no_zombie_while_it_is_stopped(pause: Pause) {
     assert_eq!(running.status().state.chars().next(), Some('T'));
 }
 
+fn leaves_none_of_3000_zombies_while_it_is_stopped() {
+    let running = pause().init().start().ready();
+    running.signal(libc::SIGSTOP);
+    running.stopped();
+    thousands_of_orphans(&running, 3, false);
+    running.childless();
+}
+
 fn reaps_20000_orphans_in_a_row_without_waking() {
     let running = pause().init().start().ready();
     let before = running.settle();
@@ -105,12 +113,12 @@ fn leaves_no_zombie_while_it_is_frozen() {
     let group = Cgroup::new("freezer"); // removed after what is in it
     let running = pause().init().start().ready();
     group.add(running.pid());
-    freeze(&group, true);
+    group.freeze(true);
     let before = running.cost();
     orphans(&running, 1000);
     running.childless();
     assert_eq!(running.cost(), before);
-    freeze(&group, false);
+    group.freeze(false);
 }
 
 fn leaves_no_zombie_with_the_least_cpu_there_is() {

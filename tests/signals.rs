@@ -152,23 +152,8 @@ fn goes_on_after_the_freezer() {
     let running = init();
     group.add(running.pid());
     for _ in 0..3 {
-        freeze(&group, true);
-        freeze(&group, false);
+        group.freeze(true);
+        group.freeze(false);
     }
     pauses(running);
-}
-
-/// Freezes or thaws the processes of `group`, and waits until this is done.
-#[track_caller]
-pub fn freeze(group: &Cgroup, frozen: bool) {
-    let (file, states, event) = match group.unified {
-        true => ("cgroup.freeze", ["0", "1"], "cgroup.events"),
-        false => ("freezer.state", ["THAWED", "FROZEN"], "freezer.state"),
-    };
-    group.set(file, states[frozen as usize]);
-    let wanted = match group.unified {
-        true => format!("frozen {}", frozen as u8),
-        false => states[frozen as usize].to_string(),
-    };
-    until("frozen or thawed", || group.get(event).lines().any(|line| line == wanted).then_some(()));
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use libc::SIGKILL;
 
-use crate::signals::{freeze, pauses};
+use crate::signals::pauses;
 use harness::cgroup::Cgroup;
 use harness::launch::{Launch, become_user, checked, leave_sleeper};
 use harness::measure::{be_traced, in_child, in_orphan, orphans, orphans_that, traced_orphans};
@@ -117,10 +117,10 @@ fn reaps_orphans_that_it_traces_when_it_is_thawed() {
     let group = Cgroup::new("freezer"); // removed after what is in it
     let running = pause().init().start().ready();
     group.add(running.pid());
-    freeze(&group, true);
+    group.freeze(true);
     traced_orphans(&running, MANY);
     until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
-    freeze(&group, false);
+    group.freeze(false);
     running.childless();
     pauses(running);
 }

@@ -10,11 +10,12 @@ mod subjects;
 mod times;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::{Value as Json, json};
+use xtask::options::Bench;
 
 use harness::launch::Launch;
 use harness::measure::{self, thousands_of_orphans};
@@ -28,21 +29,11 @@ use times::Times;
 /// batches, which are less than 1% of the sum for this many.
 const CHARGED: u64 = 1000;
 
-/// What `scripts/bench` asks for; its --help explains it.
+/// What scripts/bench was asked for.
 #[derive(Parser)]
-struct Options {
-    #[arg(long)]
-    map: bool,
-    #[arg(long)]
-    json: bool,
-    #[arg(long)]
-    bmf: bool,
-    #[arg(long)]
-    svg: Option<PathBuf>,
-    #[arg(long)]
-    out: Option<PathBuf>,
-    #[arg(long)]
-    upstream: Option<String>,
+struct Arguments {
+    #[command(flatten)]
+    options: Bench,
 }
 
 /// One measured value.
@@ -268,11 +259,11 @@ fn write_all(folder: &Path, subjects: &[Subject], rows: &[Row]) {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let Arguments { options } = Arguments::parse();
     supervise(|| bench(options), || ())
 }
 
-fn bench(options: Options) -> ExitCode {
+fn bench(options: Bench) -> ExitCode {
     if options.map {
         print!("{}", map::tables());
         return ExitCode::SUCCESS;

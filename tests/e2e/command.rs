@@ -29,12 +29,10 @@ pub fn endpoint(node: &Node, report: &mut Report) {
         let logs = node.logs().join("existing");
         let (endpoint, logs) = (&node.endpoint, logs.display());
         let program = match node.is_in_cell() {
-            true => root().join("scripts/e2e"),
-            false => std::env::current_exe().expect("this program"),
+            true => format!("{}/scripts/e2e", root().display()),
+            false => format!("{} e2e", std::env::current_exe().expect("this program").display()),
         };
-        let program = program.display();
-        let output =
-            node.sh(&format!("mkdir -p {logs}; {program} --endpoint {endpoint} --logs {logs}"));
+        let output = node.sh(&format!("{program} --endpoint {endpoint} --logs {logs}"));
         let last = output.lines().last().unwrap_or_default();
         assert!(last.contains(" passed, 0 failed"), "{last}");
         assert_eq!(node.crictl("pods --quiet"), "");
@@ -85,12 +83,19 @@ pub fn refusals(work: &Work, _: &Images, report: &mut Report) {
         refused(&output, "is there a network, or a proxy in GOPROXY?");
         String::from_utf8_lossy(&output.stderr).trim().to_string()
     });
-    report.check("an endpoint that does not answer", || {
-        let path = work.folder.join("silent.sock");
-        let _socket = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
-        let output = e2e(&["--endpoint", &format!("unix://{}", path.display())]).output();
-        refused(&output.expect("scripts/e2e"), "no CRI runtime answers at ");
-    });
+    let path = work.folder.join("silent.sock");
+    let _socket = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    let silent = format!("unix://{}", path.display());
+    for (what, arguments, reason) in [
+        (
+            "an endpoint that does not answer",
+            &["--endpoint", &silent][..],
+            "no CRI runtime answers",
+        ),
+        ("parts with an endpoint", &["--endpoint", &silent, "cri"], "cannot be used with"),
+    ] {
+        report.check(what, || refused(&e2e(arguments).output().expect("scripts/e2e"), reason));
+    }
     report.check("a runtime too old to speak CRI v1", || {
         let cell = Cell::start();
         fs::create_dir_all(path_in(&cell, "/etc/containerd")).expect("a folder");

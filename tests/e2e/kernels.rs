@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use harness::machine::Machine;
-use harness::programs::{BootedBy, Platform, platforms};
+use harness::programs::{BootedBy, Kernel, Platform, platforms};
 
 use crate::Work;
 use crate::images::Images;
@@ -16,26 +16,17 @@ type Wanted = (Machine, &'static str);
 
 /// The machines of one platform.
 fn machines(platform: &'static Platform) -> Vec<Wanted> {
-    let with = |kernel, wanted| (Machine::with_kernel(platform, kernel), wanted);
-    let mut machines = Vec::new();
-    if platform.booted_by == BootedBy::Test {
-        machines.push(with("5.10", "Linux 5.10."));
-        machines.push(with("6.12", "Linux 6.12."));
-        // The kernel of Debian sid, which gives every program an argument.
-        machines.push(with("newest", "argc 0 becomes 1"));
-        if platform.architecture == "arm64" {
-            let (machine, wanted) = with("16k", "pages: 16 kB");
-            let processor = "max,pauth-impdef=on";
-            machines.push((Machine { processor, ..machine }, wanted));
+    let other =
+        |kernel: &'static Kernel| (Machine::with_kernel(platform, kernel), kernel.shows.as_str());
+    let mut machines: Vec<_> = platform.other_kernels.iter().map(other).collect();
+    if platform.booted_by == BootedBy::E2e {
+        let machine = Machine::of(platform);
+        // The same with what the options turn off, such as a floating-point unit.
+        if let Some((processor, _)) = machine.processor.split_once(',') {
+            machines.push((Machine { processor, ..machine.clone() }, "Linux "));
         }
-        return machines;
+        machines.push((machine, "Linux "));
     }
-    let machine = Machine::of(platform);
-    // The same with what the options turn off, such as a floating-point unit.
-    if let Some((processor, _)) = machine.processor.split_once(',') {
-        machines.push((Machine { processor, ..machine.clone() }, "Linux "));
-    }
-    machines.push((machine, "Linux "));
     machines
 }
 

@@ -82,7 +82,7 @@ fn boot(platform: &Platform, parts: &str, folder: &Path, logs: &Path) {
     // The limits of single states are longer: an emulated machine is some ten times slower.
     let start = format!(
         "export PAUSE_DIST=1 PAUSE_LIMIT=600 PATH=$PATH:/usr/sbin
-         {} --machine --logs {work}/logs --report {work} {parts}",
+         {} --machine '{parts}' e2e --logs {work}/logs --report {work}",
         program.display()
     );
     fs::write(folder.join("start"), start).expect("a file");

@@ -32,35 +32,33 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use clap::Parser;
-use libtest_mimic::{Arguments, Trial};
+use clap::{Parser, Subcommand};
+use libtest_mimic::Trial;
+use xtask::options::{DEFAULT, E2e, Soak};
 
 use harness::Folder;
 use harness::cell::left_behind;
+use harness::programs::root;
 use harness::supervise::supervise;
 use images::{Images, PAUSE};
 use node::{Node, Runtime};
 use report::Report;
 
-/// The options of `scripts/e2e` and `scripts/soak`, whose --help explains them.
+/// What scripts/e2e or scripts/soak was asked for.
 #[derive(Parser)]
-struct Options {
+struct Arguments {
+    /// This is a machine that was booted for the node: daemons are units of its systemd, and the parts
+    /// are its own.
     #[arg(long)]
-    endpoint: Option<String>,
-    #[arg(long)]
-    report: Option<PathBuf>,
-    #[arg(long)]
-    logs: PathBuf,
-    #[arg(long)]
-    all: bool,
-    #[arg(long)]
-    hours: Option<u64>,
-    #[arg(long)]
-    seed: Option<u64>,
-    /// This is a machine that was booted for the node: daemons are units of its systemd.
-    #[arg(long)]
-    machine: bool,
-    parts: Vec<String>,
+    machine: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    E2e(E2e),
+    Soak(Soak),
 }
 
 /// What all parts share: a folder, which is removed at the end, the folder for logs, and how long and
@@ -76,30 +74,40 @@ pub struct Work {
 type Check = Box<dyn Fn(&Work, &Images, &mut Report) + Send + Sync>;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let Arguments { machine, command } = Arguments::parse();
+    let (mut options, hours, seed) = match command {
+        Command::E2e(options) => (options, 0, None),
+        Command::Soak(Soak { hours, seed, output }) => {
+            (E2e { output, parts: vec!["soak".into()], ..E2e::default() }, hours, seed)
+        }
+    };
+    if let Some(parts) = &machine {
+        node::on_machine();
+        options.parts = parts.split(' ').map(String::from).collect();
+    } else if options.parts.is_empty() && options.endpoint.is_none() {
+        options.parts = DEFAULT.iter().map(|part| part.to_string()).collect();
+    }
+    let logs = options.output.logs.take().unwrap_or(root().join("target/e2e/logs"));
+    let logs = std::path::absolute(logs).expect("a path");
+    std::fs::create_dir_all(&logs).expect("a folder for logs");
     let endpoint = options.endpoint.clone();
     // Cells end with this program. The pods of another's node do not.
-    supervise(|| run(options), || endpoint.iter().for_each(|endpoint| node::clean(endpoint)))
+    supervise(
+        || run(options, machine.is_some(), |folder| Work { folder, logs, hours, seed }),
+        || endpoint.iter().for_each(|endpoint| node::clean(endpoint)),
+    )
 }
 
-fn run(options: Options) -> ExitCode {
-    if options.machine {
-        node::on_machine();
-    }
+fn run(options: E2e, machine: bool, work: impl FnOnce(Folder) -> Work) -> ExitCode {
     let before = kernel_settings();
-    let work = Work {
-        folder: Folder::for_all("e2e"),
-        logs: options.logs,
-        hours: options.hours.unwrap_or(0),
-        seed: options.seed,
-    };
-    println!("the images of the pods, and a C pause beside ours");
+    let work = work(Folder::for_all("e2e"));
+    println!("the images of the pods, and a C pause beside ours; logs in {}", work.logs.display());
     let images = Images::new(&work);
     let mut parts: Vec<(String, Check)> = options.parts.iter().flat_map(|name| of(name)).collect();
     if let Some(endpoint) = options.endpoint {
         parts.push((format!("the node at {endpoint}"), at(endpoint)));
     } else {
-        parts.push(("afterwards".into(), afterwards(options.machine, before)));
+        parts.push(("afterwards".into(), afterwards(machine, before)));
     }
     let shared = Arc::new((work, images, Mutex::new(Vec::new())));
     let trial = |(title, check): (String, Check)| {
@@ -113,12 +121,13 @@ fn run(options: Options) -> ExitCode {
         })
     };
     // One after another: each of them keeps the machine busy.
-    let arguments = Arguments { test_threads: Some(1), ..Arguments::default() };
+    let arguments =
+        libtest_mimic::Arguments { test_threads: Some(1), ..libtest_mimic::Arguments::default() };
     let trials = parts.into_iter().map(trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let suites = std::mem::take(&mut *shared.2.lock().expect("the results"));
     let [passed, failed, left_out] = report::totals(&suites);
-    if let Some(folder) = options.report {
+    if let Some(folder) = options.output.report {
         report::write(&folder, &suites);
     }
     println!("logs: {}", shared.0.logs.display());

@@ -281,17 +281,12 @@ fn harm(rng: &mut Rng, c_pause: &Path, progress: &AtomicU64, done: impl Fn() -> 
                 pause.childless();
             }
             1 => {
-                let freeze = |on: bool| match (freezer.unified, on) {
-                    (true, _) => freezer.set("cgroup.freeze", if on { "1" } else { "0" }),
-                    (_, true) => freezer.set("freezer.state", "FROZEN"),
-                    (_, false) => freezer.set("freezer.state", "THAWED"),
-                };
-                freeze(true);
+                freezer.freeze(true);
                 measure::orphans(&pause, 20);
                 until("no zombie while it is frozen", || {
                     (pause.children() == (0, 0)).then_some(())
                 });
-                freeze(false);
+                freezer.freeze(false);
             }
             2 => assert!(out_of_memory(&pause, &memory), "nothing was killed"),
             _ => assert!(!fills_the_table(&pause), "zombies filled the process table"),

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use crate::unique;
+use crate::{unique, until};
 
 /// A control group of one test, removed when it goes out of scope.
 pub struct Cgroup {
@@ -66,6 +66,21 @@ impl Cgroup {
                 self.set("cpu.cfs_quota_us", "1000");
             }
         }
+    }
+
+    /// Freezes or thaws the processes of the group, and waits until this is done.
+    #[track_caller]
+    pub fn freeze(&self, frozen: bool) {
+        let (file, states, event, prefix) = match self.unified {
+            true => ("cgroup.freeze", ["0", "1"], "cgroup.events", "frozen "),
+            false => ("freezer.state", ["THAWED", "FROZEN"], "freezer.state", ""),
+        };
+        let state = states[usize::from(frozen)];
+        self.set(file, state);
+        let wanted = format!("{prefix}{state}");
+        until("frozen or thawed", || {
+            self.get(event).lines().any(|line| line == wanted).then_some(())
+        });
     }
 
     /// Moves a process into the group.

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::programs::{Platform, dist, processor, program_for, root};
+use crate::programs::{Kernel, Platform, dist, processor, program_for, root};
 use crate::{Folder, TERMINATED, VERSION, WARNING};
 
 /// A virtual machine. `scripts/test` and `scripts/e2e kernels` unpack its kernel.
@@ -23,9 +23,13 @@ impl Machine {
         Self { name: platform.architecture.clone(), processor: &platform.processor, platform }
     }
 
-    /// The same machine with another kernel, such as `5.10`.
-    pub fn with_kernel(platform: &'static Platform, kernel: &str) -> Self {
-        Self { name: format!("{}-{kernel}", platform.architecture), ..Self::of(platform) }
+    /// The same machine with another kernel of `scripts/platforms.toml`.
+    pub fn with_kernel(platform: &'static Platform, kernel: &'static Kernel) -> Self {
+        Self {
+            name: format!("{}-{}", platform.architecture, kernel.name),
+            processor: kernel.processor.as_ref().unwrap_or(&platform.processor),
+            platform,
+        }
     }
 
     /// Boots it with pause as PID 1 and `tests/machine/init`, and checks what the console

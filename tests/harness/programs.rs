@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock};
 
-pub use xtask::platforms::{BootedBy, Platform, host as host_platform, platforms};
+pub use xtask::platforms::{BootedBy, Kernel, Platform, host as host_platform, platforms};
 pub use xtask::project::root;
 
 use crate::launch::Launch;

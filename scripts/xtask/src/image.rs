@@ -99,8 +99,13 @@ impl Blobs {
     }
 }
 
-/// An entry of a tar archive that does not depend on the machine, the user and the time.
-fn entry(mut header: Header, path: &str, mode: u32, time: u64, content: &[u8]) -> Result<Vec<u8>> {
+/// Adds an entry to a tar archive that does not depend on the machine, the user and the time.
+fn add(
+    archive: &mut tar::Builder<Vec<u8>>,
+    mut header: Header,
+    (path, mode, time): (&str, u32, u64),
+    content: &[u8],
+) -> Result<()> {
     let is_folder = path.ends_with('/');
     header.set_path(path)?;
     header.set_entry_type(if is_folder { EntryType::Directory } else { EntryType::Regular });
@@ -110,23 +115,15 @@ fn entry(mut header: Header, path: &str, mode: u32, time: u64, content: &[u8]) -
     header.set_mtime(time);
     header.set_size(content.len() as u64);
     header.set_cksum();
-    let mut archive = tar::Builder::new(Vec::new());
-    archive.append(&header, content)?;
-    // The two blocks of zeros at the end of an archive are left out here.
-    let mut bytes = archive.into_inner()?;
-    bytes.truncate(bytes.len() - END.len());
-    Ok(bytes)
+    Ok(archive.append(&header, content)?)
 }
-
-/// The end of a tar archive.
-const END: [u8; 1024] = [0; 1024];
 
 /// The layer, with `/pause` as its only entry. The oldest tar format (v7) has the shortest
 /// header, and the time is 0, so that the layer depends on the binary alone.
 fn layer(pause: &[u8]) -> Result<Vec<u8>> {
-    let mut layer = entry(Header::new_old(), "pause", 0o755, 0, pause)?;
-    layer.extend(END);
-    Ok(layer)
+    let mut layer = tar::Builder::new(Vec::new());
+    add(&mut layer, Header::new_old(), ("pause", 0o755, 0), pause)?;
+    Ok(layer.into_inner()?)
 }
 
 fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
@@ -244,12 +241,12 @@ pub fn pack(options: &Options) -> Result<()> {
         ("blobs/sha256/".into(), vec![]),
     ];
     files.splice(2..2, more); // before the blobs
-    let mut archive = Vec::new();
+    let mut archive = tar::Builder::new(Vec::new());
     for (path, content) in files {
         let mode = if path.ends_with('/') { 0o755 } else { 0o644 };
-        archive.extend(entry(Header::new_ustar(), &path, mode, epoch, &content)?);
+        add(&mut archive, Header::new_ustar(), (&path, mode, epoch), &content)?;
     }
-    archive.extend(END);
+    let archive = archive.into_inner()?;
     project::replace(&project::dist("pause.oci.tar"), &archive)?;
     say(format!("dist/pause.oci.tar: {name}, {} bytes; its index {index_size}", archive.len()));
     report.iter().for_each(say);

@@ -2,6 +2,7 @@
 
 pub mod cargo;
 pub mod elf;
+pub mod options;
 pub mod platforms;
 pub mod project;
 pub mod signals;

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{CommandFactory, FromArgMatches, Parser};
+use xtask::options::{self, Only};
 use xtask::platforms::{ONLY, Platform, find, platforms};
 use xtask::project::{self, Printed, say, script};
 use xtask::signals;
@@ -67,7 +68,7 @@ enum Cli {
     ///
     /// Sizes and counts are exact. Times are in microseconds: the median, the quartiles, and the
     /// ratio to pause. It takes three minutes.
-    Bench(bench::Options),
+    Bench(options::Bench),
     /// Runs everything: formatting, lints, and all tests, on the files in dist/
     ///
     /// It needs root, for control groups, for container engines, and to install what is missing.
@@ -76,15 +77,15 @@ enum Cli {
     /// Tests pause with the parts of a Kubernetes node: container runtimes, a kubelet, a cluster
     ///
     /// Each runtime runs in namespaces of its own, in a virtual machine, or is one that runs already.
-    #[command(after_help = e2e::parts())]
-    E2e(e2e::Options),
+    #[command(after_help = options::parts())]
+    E2e(options::E2e),
     /// Runs pause for a long time beside neighbours that do harm
     ///
     /// A million orphans, ten thousand starts with signals at random moments, and a thousand pod
     /// sandboxes on containerd. All of that is one round, of some ten minutes on two CPUs. Prints a
     /// line of progress every half minute, and ends with 1 if a check fails. It needs what
     /// scripts/e2e needs.
-    Soak(e2e::Soak),
+    Soak(options::Soak),
     /// Flips single bits of the code in dist/, and counts those that tests/lives notices
     ///
     /// Ends with 1 if fewer than 85 in a hundred are noticed on any platform, of 100 or more. It
@@ -97,31 +98,21 @@ enum Cli {
     Mutants,
 }
 
-#[derive(clap::Args, Default)]
-#[group(skip)]
-struct Only {
-    /// Limits the run to these architectures of scripts/platforms.toml, such as amd64,arm64
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = find)]
-    only: Vec<&'static Platform>,
-}
-
-impl Only {
-    /// Limits this run, and the programs that it starts, and says so.
-    fn announce(&self) -> Result<()> {
-        if self.only.is_empty() {
-            return Ok(());
-        }
-        let names = |platforms: &[&Platform]| {
-            let names: Vec<_> = platforms.iter().map(|one| one.architecture.as_str()).collect();
-            names.join(" ")
-        };
-        let mut others = platforms();
-        others.retain(|platform| !self.only.iter().any(|one| one.target == platform.target));
-        say(format!("only {}; left out: {}", names(&self.only), names(&others)));
-        // SAFETY: this program has no other thread yet.
-        unsafe { std::env::set_var(ONLY, names(&self.only).replace(' ', ",")) };
-        Ok(())
+/// Limits this run, and the programs that it starts, to some platforms, and says so.
+fn limit(Only { only }: &Only) -> Result<()> {
+    if only.is_empty() {
+        return Ok(());
     }
+    let names = |platforms: &[&Platform]| {
+        let names: Vec<_> = platforms.iter().map(|one| one.architecture.as_str()).collect();
+        names.join(" ")
+    };
+    let mut others = platforms();
+    others.retain(|platform| !only.iter().any(|one| one.target == platform.target));
+    say(format!("only {}; left out: {}", names(only), names(&others)));
+    // SAFETY: no other thread of this program reads the environment.
+    unsafe { std::env::set_var(ONLY, names(only).replace(' ', ",")) };
+    Ok(())
 }
 
 /// Builds the programs, and packs them.
@@ -139,15 +130,18 @@ fn run(cli: Cli) -> Result<()> {
         Cli::Build { architectures } if architectures.is_empty() => build::build(&platforms()),
         Cli::Build { architectures } => build::build(&architectures),
         Cli::Image { only, options } => {
-            only.announce()?;
+            limit(&only)?;
             make_image(&options)
         }
         #[cfg(feature = "sign")]
         Cli::Release(options) => publish::release(&options),
         Cli::Bench(options) => bench::bench(&options),
         Cli::Test(options) => test::test(&options),
-        Cli::E2e(options) => e2e::e2e(options),
-        Cli::Soak(options) => e2e::soak(options),
+        Cli::E2e(options) => {
+            limit(&options.only)?;
+            e2e::check(&options.parts, options.endpoint.as_deref())
+        }
+        Cli::Soak(_) => e2e::check(&["soak".into()], None),
         Cli::Flips(options) => flips::flips(&options),
         Cli::Mutants => test::mutants(),
     }

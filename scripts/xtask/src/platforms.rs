@@ -40,11 +40,27 @@ pub struct Platform {
     pub booted_by: BootedBy,
     /// The commands that boot it, with their packages, as `scripts/setup` takes them.
     pub boots_with: Vec<String>,
+    /// More kernels, which `scripts/e2e kernels` boots.
+    #[serde(default)]
+    pub other_kernels: Vec<Kernel>,
     /// Debian's packages of Rust's library for it, where Debian has one.
     pub std: Option<String>,
     /// Whether the CPU emulator of `tests/lives` knows the processor.
     #[serde(default = "yes")]
     pub unicorn: bool,
+}
+
+/// A kernel that is not that of the platform itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    pub name: String,
+    pub suite: String,
+    /// The package and the processor, if they are not those of the platform.
+    pub package: Option<String>,
+    pub processor: Option<String>,
+    /// What the machine shows with this kernel.
+    pub shows: String,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]

@@ -86,37 +86,19 @@ pub fn for_tests() -> Result<()> {
 ///   target/machine/NAME/vmlinuz
 ///   target/machine/ARCHITECTURE/busybox
 pub fn machines(by: BootedBy) -> Result<()> {
-    let booted: Vec<_> = platforms().into_iter().filter(|one| one.booted_by == by).collect();
-    let emulators = match by {
-        BootedBy::Test => booted.clone(),
-        // The other kernels of the first two, too.
-        BootedBy::E2e => platforms(),
-    };
+    let has_others = |one: &Platform| by == BootedBy::E2e && !one.other_kernels.is_empty();
+    let mut booted = platforms();
+    booted.retain(|platform| platform.booted_by == by || has_others(platform));
     let cpio = "cpio=cpio".to_string();
-    let commands = emulators.iter().flat_map(|one| &one.boots_with);
-    install(&commands.chain([&cpio]).collect::<Vec<_>>())?;
+    let commands = booted.iter().flat_map(|one| &one.boots_with).chain([&cpio]);
+    install(&commands.collect::<Vec<_>>())?;
     for platform in booted {
-        machine(platform, "", &platform.kernel, &platform.suite)?;
-    }
-    let other_kernels: &[(&str, &str, &[&str])] = match by {
-        BootedBy::Test => &[],
-        BootedBy::E2e => &[
-            ("5.10", "bullseye", &["amd64", "arm64"]),
-            ("6.12", "trixie", &["amd64", "arm64"]),
-            ("newest", "sid", &["amd64", "arm64"]),
-            // Debian has no kernel for arm64 with pages of 64 KiB.
-            ("16k", "trixie", &["arm64"]),
-        ],
-    };
-    for (name, suite, architectures) in other_kernels {
-        for platform in platforms() {
-            if architectures.contains(&platform.architecture.as_str()) {
-                let package = match *name {
-                    "16k" => format!("linux-image-{}-16k", platform.architecture),
-                    _ => platform.kernel.clone(),
-                };
-                machine(platform, &format!("-{name}"), &package, suite)?;
-            }
+        if platform.booted_by == by {
+            machine(platform, "", &platform.kernel, &platform.suite)?;
+        }
+        for kernel in platform.other_kernels.iter().filter(|_| has_others(platform)) {
+            let package = kernel.package.as_ref().unwrap_or(&platform.kernel);
+            machine(platform, &format!("-{}", kernel.name), package, &kernel.suite)?;
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use cargo_metadata::Message;
 use xtask::cargo::cargo;
+use xtask::options::Only;
 use xtask::platforms::{host, platforms};
 use xtask::project::{Printed, output, root, run, run_to_its_end, say};
 use xtask::signals;
@@ -17,7 +18,7 @@ use crate::{compilers, image, make_image, setup, sizes};
 #[derive(clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    only: crate::Only,
+    only: Only,
     /// Runs only the tests with NAME in their names, and no lints
     names: Vec<String>,
 }
@@ -99,7 +100,7 @@ fn lint() -> Result<()> {
 
 /// Runs everything.
 pub fn test(options: &Options) -> Result<()> {
-    options.only.announce()?;
+    crate::limit(&options.only)?;
     want_namespaces()?;
     let target = root().join("target");
     fs::create_dir_all(&target)?;
