@@ -3,7 +3,7 @@
 use std::fs;
 
 use harness::documentation;
-use harness::programs::root;
+use harness::programs::{platforms, root};
 use harness::suite::Suite;
 use harness::{tests, thousands};
 
@@ -12,7 +12,7 @@ pub fn list(suite: &mut Suite) {
         its_recipes_have_seven_steps,
         it_has_the_contract,
         its_image_has_this_version,
-        the_size_of_the_image_is_that_of_size_toml,
+        they_have_the_sizes_of_size_toml,
     ]);
 }
 
@@ -45,13 +45,21 @@ fn it_has_the_contract() {
     }
 }
 
-/// The figure of the first table, which stands in tests/size.toml too.
-fn the_size_of_the_image_is_that_of_size_toml() {
-    let sizes = fs::read_to_string(root().join("tests/size.toml")).expect("size.toml");
-    let sizes: toml::Table = sizes.parse().expect("TOML");
-    let size = sizes["image"]["amd64"].as_integer().expect("a size");
-    let cell = format!("| image pulled, linux/amd64 | {} bytes |", thousands(size as u64));
-    assert!(documentation::text().contains(&cell), "README has not: {cell}");
+/// The sizes of tests/size.toml stand in README, and in CHANGELOG for the next release.
+fn they_have_the_sizes_of_size_toml() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).expect(file);
+    let sizes: toml::Table = read("tests/size.toml").parse().expect("TOML");
+    let size = |table: &str, name: &str| sizes[table][name].as_integer().expect("a size");
+    let pulled = thousands(size("image", "amd64") as u64);
+    let cell = format!("| image pulled, linux/amd64 | {pulled} bytes |");
+    assert!(read("README.md").contains(&cell), "README.md has not: {cell}");
+    let changelog = read("CHANGELOG.md");
+    let newest = changelog.split("\n## ").nth(1).expect("a section");
+    for (table, title) in [("file", "`/pause`"), ("image", "image")] {
+        let sizes = platforms().into_iter().map(|one| size(table, &one.architecture).to_string());
+        let row = format!("| {title} | {} |", sizes.collect::<Vec<_>>().join(" | "));
+        assert!(newest.contains(&row), "the first section of CHANGELOG.md has not: {row}");
+    }
 }
 
 /// An image name with another version would not be found.

@@ -13,7 +13,7 @@ pub fn list(suite: &mut Suite) {
         goes_on_after_the_warning_whatever_standard_error_is,
         sigterm_ends_it_when_the_starter_blocked_it,
         sigterm_ends_it_when_the_starter_ignored_it,
-        sigterm_that_was_pending_ends_it_at_once,
+        a_signal_that_was_pending_ends_it_at_once,
         two_pending_signals_make_one_line,
         reaps_when_the_starter_blocked_or_ignored_sigchld,
         reaps_a_zombie_from_before_the_start,
@@ -60,7 +60,7 @@ fn sigterm_ends_it_when_the_starter_ignored_it(pause: Pause) {
     }
 }
 
-fn sigterm_that_was_pending_ends_it_at_once(pause: Pause) {
+fn a_signal_that_was_pending_ends_it_at_once(pause: Pause) {
     for (signal, line) in [(SIGTERM, TERMINATED), (SIGINT, INTERRUPT)] {
         let launch = pause.launch().init().blocked().pending(signal);
         let ended = launch.start().end();

@@ -30,7 +30,10 @@ pub fn endpoint(node: &Node, report: &mut Report) {
         let (endpoint, logs) = (&node.endpoint, logs.display());
         let program = match node.is_in_cell() {
             true => format!("{}/scripts/e2e", root().display()),
-            false => format!("{} e2e", std::env::current_exe().expect("this program").display()),
+            false => {
+                let program = std::env::current_exe().expect("this program");
+                format!("{} --machine '' e2e", program.display())
+            }
         };
         let output = node.sh(&format!("{program} --endpoint {endpoint} --logs {logs}"));
         let last = output.lines().last().unwrap_or_default();

@@ -83,7 +83,7 @@ fn main() -> ExitCode {
     };
     if let Some(parts) = &machine {
         node::on_machine();
-        options.parts = parts.split(' ').map(String::from).collect();
+        options.parts = parts.split_whitespace().map(String::from).collect();
     } else if options.parts.is_empty() && options.endpoint.is_none() {
         options.parts = DEFAULT.iter().map(|part| part.to_string()).collect();
     }

@@ -126,11 +126,12 @@ impl Suite {
             println!("{seconds} s: {name}");
         }
         if !arguments.list && ran(&first) + ran(&second) == 0 {
+            let name = arguments.filter.unwrap_or_default();
             let reason = match first.num_ignored + second.num_ignored {
-                0 => "none has such a name; --list prints all names",
-                _ => "those with this name need scripts/test",
+                0 => "none has this; `cargo test -- --list` in tests/ prints all names",
+                _ => "those that have this need scripts/test",
             };
-            eprintln!("no test was run: {reason}");
+            eprintln!("no test was run with '{name}' in its name: {reason}");
             return ExitCode::FAILURE;
         }
         match first.has_failed() || second.has_failed() {

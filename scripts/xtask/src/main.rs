@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use xtask::options::{self, Only};
-use xtask::platforms::{ONLY, Platform, find, platforms};
+use xtask::platforms::{self, ONLY, Platform, find, platforms};
 use xtask::project::{self, Printed, say, script};
 use xtask::signals;
 
@@ -72,7 +72,8 @@ enum Cli {
     /// Runs everything: formatting, lints, and all tests, on the files in dist/
     ///
     /// It needs root, for control groups, for container engines, and to install what is missing.
-    /// `cargo test` in tests/ runs the tests that need none of this.
+    /// `cargo test` in tests/ runs the tests that need none of this. Ctrl-C and SIGTERM end it, and it
+    /// removes what its tests have made.
     Test(test::Options),
     /// Tests pause with the parts of a Kubernetes node: container runtimes, a kubelet, a cluster
     ///
@@ -109,9 +110,10 @@ fn limit(Only { only }: &Only) -> Result<()> {
     };
     let mut others = platforms();
     others.retain(|platform| !only.iter().any(|one| one.target == platform.target));
-    say(format!("only {}; left out: {}", names(only), names(&others)));
+    let (only, others) = (names(only), names(&others));
+    say(format!("only {only}; left out, in dist/pause.oci.tar as well: {others}"));
     // SAFETY: no other thread of this program reads the environment.
-    unsafe { std::env::set_var(ONLY, names(only).replace(' ', ",")) };
+    unsafe { std::env::set_var(ONLY, only.replace(' ', ",")) };
     Ok(())
 }
 
@@ -152,6 +154,7 @@ fn parse() -> Result<Option<Cli>> {
     let mut arguments = std::env::args_os().skip(1);
     let Some(path) = arguments.next() else { bail!("run a command in scripts/") };
     project::started_by(std::path::absolute(path)?);
+    platforms::read()?;
     let name = script();
     let command = name.trim_start_matches("scripts/").to_string();
     let words = ["scripts".into(), command.clone().into()].into_iter().chain(arguments);

@@ -102,19 +102,23 @@ impl fmt::Display for Platform {
     }
 }
 
-/// All platforms, in the order of the file.
-fn all() -> &'static [Platform] {
+/// Reads the file, in whose order the platforms are.
+pub fn read() -> Result<&'static [Platform]> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct File {
         platform: Vec<Platform>,
     }
-    static ALL: LazyLock<Vec<Platform>> = LazyLock::new(|| {
-        let file: File = toml::from_str(include_str!("../../platforms.toml"))
-            .unwrap_or_else(|error| panic!("scripts/platforms.toml: {error}"));
-        file.platform
-    });
-    &ALL
+    static FILE: LazyLock<Result<File, toml::de::Error>> =
+        LazyLock::new(|| toml::from_str(include_str!("../../platforms.toml")));
+    match &*FILE {
+        Ok(file) => Ok(&file.platform),
+        Err(error) => bail!("scripts/platforms.toml: {}", error.to_string().trim()),
+    }
+}
+
+fn all() -> &'static [Platform] {
+    read().unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The environment variable with the architectures that `--only` names, with commas between them.

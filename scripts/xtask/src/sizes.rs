@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use toml_edit::DocumentMut;
 use xtask::elf::Parts;
 use xtask::platforms::platforms;
-use xtask::project::{self, root};
+use xtask::project::{self, root, say};
 
 use crate::image::pulled;
 
@@ -51,7 +51,11 @@ pub fn check(bless: bool) -> Result<()> {
     }
     match (same, bless) {
         (true, _) => Ok(()),
-        (_, true) => project::replace(&path, document.to_string().as_bytes()),
+        (_, true) => {
+            project::replace(&path, document.to_string().as_bytes())?;
+            say("written to tests/size.toml; README.md and CHANGELOG.md have some of them too");
+            Ok(())
+        }
         _ => bail!(
             "the sizes differ from tests/size.toml; if they are meant to, scripts/bench --bless writes them down"
         ),

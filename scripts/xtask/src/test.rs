@@ -19,7 +19,7 @@ use crate::{compilers, image, make_image, setup, sizes};
 pub struct Options {
     #[command(flatten)]
     only: Only,
-    /// Runs only the tests with NAME in their names, and no lints
+    /// Runs only the tests with this in their names, such as ending::, and no lints
     names: Vec<String>,
 }
 
