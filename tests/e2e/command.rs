@@ -50,11 +50,6 @@ pub fn refusals(work: &Work, _: &Images, report: &mut Report) {
         ("an unknown part", &["kublet"], "there is no such part"),
         ("a flag without its value", &["--report"], "a value is required for '--report"),
         ("a report in a folder that is not there", &["--report", "/no/where"], "no such folder"),
-        (
-            "parts with an endpoint",
-            &["--endpoint", "unix:///dev/log", "cri"],
-            "cannot be used with",
-        ),
         ("an endpoint that is no socket", &["--endpoint", "/run/x.sock"], "it wants unix:///PATH"),
         ("an endpoint where nothing is", &["--endpoint", "unix:///no.sock"], "no socket /no.sock"),
     ] {
