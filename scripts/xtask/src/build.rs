@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use xtask::cargo::{cargo, rust_tool, sysroot};
 use xtask::platforms::Platform;
-use xtask::project::{dist, output, root, run, say};
+use xtask::project::{dist, output, run, say};
 
 use crate::setup;
 
@@ -21,10 +21,9 @@ pub fn build(platforms: &[&Platform]) -> Result<()> {
     setup::targets(platforms)?;
     let dist = dist("");
     fs::create_dir_all(&dist)?;
-    fs::create_dir_all(root().join("target"))?;
-    // Beside `dist`, so that the file is put there in one step: who runs it meanwhile finds the
-    // old one or the new one.
-    let new = tempfile::tempdir_in(root().join("target"))?;
+    // In `dist`, so that a file is put there in one step: who runs it meanwhile finds the old one
+    // or the new one.
+    let new = tempfile::tempdir_in(&dist)?;
     for platform in platforms {
         let file = platform.file();
         run(cargo(platform, "build")?.args(["--release", "--package", "pause"]))?;

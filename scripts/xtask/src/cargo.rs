@@ -145,7 +145,7 @@ pub fn cargo(platform: &Platform, command: &str) -> Result<Command> {
             "/.cargo/config.toml would be read too: move it to a cargo folder that is not /.cargo"
         );
     }
-    let user = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let user = std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     let user = match (user, std::env::var_os("HOME")) {
         (Some(user), _) => std::path::absolute(user)?,
         (None, Some(home)) => Path::new(&home).join(".cargo"),

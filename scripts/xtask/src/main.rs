@@ -155,6 +155,9 @@ fn parse() -> Result<Option<Cli>> {
     let Some(path) = arguments.next() else { bail!("run a command in scripts/") };
     project::started_by(std::path::absolute(path)?);
     platforms::read()?;
+    if platforms().is_empty() {
+        bail!("{ONLY} names no architecture of scripts/platforms.toml");
+    }
     let name = script();
     let command = name.trim_start_matches("scripts/").to_string();
     let words = ["scripts".into(), command.clone().into()].into_iter().chain(arguments);
@@ -175,8 +178,14 @@ fn parse() -> Result<Option<Cli>> {
 }
 
 fn main() -> ExitCode {
+    // A pipe that nobody reads any more ends this program, as any other; Rust would panic.
+    // SAFETY: a system call, before there is another thread.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let done = signals::pass_on().map_err(Into::into).and_then(|()| parse());
     let done = done.and_then(|cli| cli.map_or(Ok(()), run));
+    if let Some(status) = signals::status() {
+        return ExitCode::from(status);
+    }
     let Err(error) = done else { return ExitCode::SUCCESS };
     if let Some(Printed(status)) = error.downcast_ref() {
         return ExitCode::from(*status);

@@ -1,6 +1,7 @@
 //! The project: its folders, what git and Cargo.toml say about it, and how its commands speak.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -147,6 +148,12 @@ pub fn package() -> Result<Package> {
 fn git(arguments: &[&str]) -> Option<String> {
     let mut git = Command::new("git");
     git.args(["-c", "safe.directory=*", "-C"]).arg(root()).args(arguments);
+    // A hook of git sets variables that lead to another repository.
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GIT_"))
+    {
+        git.env_remove(name);
+    }
     output(git.env("GIT_CONFIG_GLOBAL", "/dev/null")).ok()
 }
 
@@ -195,12 +202,11 @@ pub fn read(file: &str) -> Result<Vec<u8>> {
     fs::read(&path).with_context(|| path.display().to_string())
 }
 
-/// Writes a file and renames it into place, so that readers find the old or the new.
+/// Writes a file of mode 644 and renames it into place, so that readers find the old or the new.
 pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let folder = path.parent().context("a file in a folder")?;
-    let mut new = tempfile::Builder::new();
-    use std::os::unix::fs::PermissionsExt;
-    let new = new.permissions(fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
+    let new = tempfile::NamedTempFile::new_in(folder)?;
+    fs::set_permissions(new.path(), fs::Permissions::from_mode(0o644))?;
     fs::write(new.path(), content).with_context(|| path.display().to_string())?;
     new.persist(path).with_context(|| path.display().to_string())?;
     Ok(())
