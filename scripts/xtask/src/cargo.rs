@@ -23,19 +23,22 @@ use toml::{Table, Value};
 use crate::platforms::{Platform, host};
 use crate::project::{output, replace, root};
 
+/// What the compiler that rust-toolchain.toml names prints of itself.
+fn rustc_prints(what: &str) -> Result<String> {
+    let mut rustc = Command::new("rustc");
+    output(rustc.args(["--print", what]).current_dir(root()).env_remove("RUSTUP_TOOLCHAIN"))
+}
+
 /// The sysroot of the toolchain that rust-toolchain.toml names.
 pub fn sysroot() -> Result<PathBuf> {
-    let mut rustc = Command::new("rustc");
-    rustc.args(["--print", "sysroot"]).current_dir(root()).env_remove("RUSTUP_TOOLCHAIN");
-    Ok(output(&mut rustc)?.into())
+    Ok(rustc_prints("sysroot")?.into())
 }
 
 /// A tool in it, such as rust-lld.
 pub fn rust_tool(name: &str) -> Result<PathBuf> {
     // For a host with musl the folder has another name than the target.
-    let mut rustc = Command::new("rustc");
-    rustc.args(["--print", "host-tuple"]).current_dir(root()).env_remove("RUSTUP_TOOLCHAIN");
-    Ok(sysroot()?.join("lib/rustlib").join(output(&mut rustc)?).join("bin").join(name))
+    let host = rustc_prints("host-tuple")?;
+    Ok(sysroot()?.join("lib/rustlib").join(host).join("bin").join(name))
 }
 
 /// What PAUSE_RUST says.
@@ -43,11 +46,15 @@ fn selected() -> String {
     std::env::var("PAUSE_RUST").unwrap_or_default()
 }
 
+/// Whether the toolchain has the target of a platform.
+pub fn has_target(platform: &Platform) -> Result<bool> {
+    Ok(sysroot()?.join("lib/rustlib").join(&platform.target).join("lib").is_dir())
+}
+
 /// Whether rustup's toolchain can build for a platform. PAUSE_RUST=debian says that it cannot, to
 /// try the way that is left then.
 pub fn rustup_has(platform: &Platform) -> Result<bool> {
-    let library = sysroot()?.join("lib/rustlib").join(&platform.target).join("lib");
-    Ok((selected() != "debian" || platform.is_host()) && library.is_dir())
+    Ok((selected() != "debian" || platform.is_host()) && has_target(platform)?)
 }
 
 /// The compiler for a platform.
@@ -175,8 +182,7 @@ pub fn cargo(platform: &Platform, command: &str) -> Result<Command> {
     cargo.env("CARGO_HOME", &home).env("CARGO", bin.join("cargo")).env("RUSTC", rustc);
     if platform.target != host().target {
         // The linker of the toolchain links every platform, by cargo's variable for it.
-        let target = platform.target.to_uppercase().replace('-', "_");
-        cargo.env(format!("CARGO_TARGET_{target}_LINKER"), rust_tool("rust-lld")?);
+        cargo.env(platform.linker_variable(), rust_tool("rust-lld")?);
     }
     cargo.arg(command).args(configs_above(&user, &home)?);
     cargo.arg("--config").arg(root.join(".cargo/config.toml"));

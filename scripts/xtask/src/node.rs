@@ -146,9 +146,8 @@ pub fn build_for_machine(platform: &Platform) -> Result<()> {
         variables.push(("RUSTC".into(), "/usr/bin/rustc".into()));
     }
     if !platform.is_host() {
-        let target = platform.target.to_uppercase().replace('-', "_");
         let cpu = platform.target.split('-').next().unwrap_or_default();
-        variables.push((format!("CARGO_TARGET_{target}_LINKER"), format!("{cpu}-linux-gnu-gcc")));
+        variables.push((platform.linker_variable(), format!("{cpu}-linux-gnu-gcc")));
     }
     let options = ["--target", &platform.target, "--test", "e2e"];
     fs::copy(build_program("e2e", &options, &variables)?, bin.join("e2e"))?;

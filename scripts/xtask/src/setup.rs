@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use xtask::cargo::sysroot;
+use xtask::cargo::has_target;
 use xtask::platforms::{BootedBy, Platform, platforms};
 use xtask::project::{debian_mirror, output, root, run, say};
 
@@ -42,7 +42,7 @@ fn debian_std(platform: &Platform) -> Option<String> {
 /// fails, by Debian's packages.
 pub fn targets(platforms: &[&Platform]) -> Result<()> {
     for platform in platforms {
-        if sysroot()?.join("lib/rustlib").join(&platform.target).join("lib").is_dir() {
+        if has_target(platform)? {
             continue;
         }
         let name = &platform.architecture;
