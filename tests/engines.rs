@@ -27,6 +27,7 @@ pub fn list(suite: &mut Suite) {
         docker_holds_a_pod_with_it,
         containerd_runs_it_on_either_snapshotter,
         a_registry_takes_it_and_gives_it_back,
+        all_take_the_archive_of_a_platform_and_build_on_it,
         podman_runs_other_platforms,
     ]);
 }
@@ -252,6 +253,33 @@ fn a_registry_takes_it_and_gives_it_back() {
     cell.run(&format!(
         "ctr images pull --plain-http {there} && ctr images check name=={there} | grep -q complete"
     ));
+}
+
+/// Engines, and tools that take an archive with one image only. They know when it was created, can
+/// convert it, and build another image on it.
+fn all_take_the_archive_of_a_platform_and_build_on_it() {
+    let cell = Cell::docker();
+    cell.daemon("containerd", "ctr version");
+    let archive = format!("{}/dist/{}", root().display(), host_platform().archive());
+    cell.run(&format!("podman load --quiet --input {archive} && podman rmi {NAME}"));
+    cell.run(&format!("podman pull --quiet docker-archive:{archive}"));
+    cell.run(&format!("docker load --input {archive} && ctr images import {archive}"));
+    assert_eq!(cell.run("ctr images list --quiet"), NAME);
+    let config = cell.run(&format!("skopeo inspect --config docker-archive:{archive}"));
+    let config: Value = serde_json::from_str(&config).expect("JSON");
+    let created = config["created"].as_str().expect("a time").trim_end_matches('Z');
+    for engine in ["podman", "docker"] {
+        let shown = cell.run(&format!("{engine} inspect --format '{{{{.Created}}}}' {NAME}"));
+        assert!(shown.replace(' ', "T").starts_with(created), "{engine}: {shown}, not {created}");
+        assert_eq!(cell.run(&format!("{engine} history --quiet {NAME} | wc -l")), "1");
+        assert_eq!(cell.run(&format!("{engine} run --rm {NAME} -v")), VERSION);
+    }
+    cell.run(&format!("skopeo copy --quiet --format v2s1 oci-archive:{archive} dir:/run/v2s1"));
+    cell.run(&format!("buildah rm $(buildah from --pull-never {NAME})"));
+    cell.run(&format!("printf 'FROM {NAME}\\nLABEL a=b\\n' >/run/Containerfile"));
+    for build in ["podman build --quiet", "docker build --quiet"] {
+        cell.run(&format!("{build} --tag localhost/child --file /run/Containerfile /run"));
+    }
 }
 
 /// The kernel's binfmt_misc runs programs for other architectures by qemu-user. From Linux 6.7

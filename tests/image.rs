@@ -7,17 +7,22 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use harness::checkout::Checkout;
+use harness::checkout::{COMMIT, Checkout};
 use harness::programs::{HOST, Platform, dist, platforms, root, size};
 use harness::suite::Suite;
 use harness::{Folder, VERSION, refused, run, sha256, tests, text};
 
 pub fn list(suite: &mut Suite) {
-    suite.per_platform(true, &platforms(), tests![holds_pause_alone, skopeo_and_umoci_read_it]);
+    suite.per_platform(
+        true,
+        &platforms(),
+        tests![holds_pause_alone, has_an_archive_of_its_own, skopeo_and_umoci_read_it],
+    );
     suite.prepared(tests![
         has_each_platform_and_annotations_that_cost_a_platform_nothing,
         names_the_same_blobs_for_docker,
-        takes_a_name_a_source_and_a_time,
+        takes_a_name_and_a_source,
+        is_the_same_from_a_source_archive,
         refuses_bad_names_sources_and_times,
     ]);
 }
@@ -84,13 +89,10 @@ impl Archive {
     }
 }
 
-/// Runs `scripts/image` in a copy of the project, with SOURCE_DATE_EPOCH if it is not empty.
-fn image(checkout: &Checkout, arguments: &[&str], epoch: &str) -> Output {
+/// Runs `scripts/image` in a copy of the project.
+fn image(checkout: &Checkout, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = checkout.command(&["scripts/image"]);
-    if !epoch.is_empty() {
-        command.env("SOURCE_DATE_EPOCH", epoch);
-    }
-    command.args(arguments).output().expect("scripts/image")
+    command.args(arguments).envs(environment.iter().copied()).output().expect("scripts/image")
 }
 
 fn archive_of(checkout: &Checkout) -> PathBuf {
@@ -126,6 +128,8 @@ fn holds_pause_alone(platform: &'static Platform) {
     let mut config = described.clone();
     config["config"] = json!({"User": "65535:65535", "Entrypoint": ["/pause"]});
     config["rootfs"] = json!({"type": "layers", "diff_ids": [format!("sha256:{}", sha256(&tar))]});
+    config["created"] = archive.annotation("created");
+    config["history"] = json!([{}]);
     assert_eq!(archive.json(&archive.blob(&manifest["config"])), config);
     let list = run("tar", &["--numeric-owner", "--utc", "-tvf", text(&tar)]);
     let words: Vec<_> = list.split_whitespace().collect();
@@ -133,6 +137,25 @@ fn holds_pause_alone(platform: &'static Platform) {
     assert_eq!(words, ["-rwxr-xr-x", "0/0", &bytes, "1970-01-01", "00:00", "pause"]);
     let pause = Command::new("tar").args(["-xOf", text(&tar), "pause"]).output().expect("tar");
     assert_eq!(pause.stdout, fs::read(dist(&platform.architecture)).expect("pause"));
+}
+
+/// Tools that take one image only read the image from it, with its own name.
+fn has_an_archive_of_its_own(platform: &'static Platform) {
+    let all = Archive::ours();
+    let archive = Archive::of(&root().join("dist").join(platform.archive()));
+    let mut manifest = archive.root();
+    let path = archive.blob(&manifest);
+    let number = archive.0.join("blobs/sha256").read_dir().expect("blobs").count();
+    assert_eq!(number, 3, "a manifest, a config and a layer");
+    manifest["annotations"].take();
+    manifest.as_object_mut().expect("a descriptor").remove("annotations");
+    assert!(all.manifests().contains(&manifest), "it is not what pause.oci.tar has");
+    let manifest = archive.json(&path);
+    let [config, layer] = [&manifest["config"], &manifest["layers"][0]].map(|of| archive.blob(of));
+    let name = format!("localhost/pause:{VERSION}");
+    let load = json!([{"Config": config, "Layers": [layer], "RepoTags": [name]}]);
+    assert_eq!(archive.json("manifest.json"), load);
+    assert_eq!(archive.names(), [&name, VERSION, &name]);
 }
 
 fn skopeo_and_umoci_read_it(platform: &'static Platform) {
@@ -195,23 +218,45 @@ fn names_the_same_blobs_for_docker() {
     assert_eq!(archive.names(), [&name, VERSION, &name]);
 }
 
-fn takes_a_name_a_source_and_a_time() {
+fn takes_a_name_and_a_source() {
     let checkout = Checkout::new("arguments");
     let source = "https://git.example/pause";
     let name = "registry.example:5000/infra/pause:v3_10-x";
     let arguments = ["--only", *HOST, "--name", name, "--source", source];
-    let output = image(&checkout, &arguments, "1000000000");
+    let output = image(&checkout, &arguments, &[]);
     assert!(output.status.success(), "{output:?}");
-    let file = archive_of(&checkout);
-    let archive = Archive::of(&file);
+    let archive = Archive::of(&archive_of(&checkout));
     assert_eq!(archive.names(), [name, "v3_10-x", name]);
     assert_eq!(archive.annotation("source"), source);
-    assert_eq!(archive.annotation("created"), "2001-09-09T01:46:40Z");
-    let list = run("tar", &["--utc", "-tvf", text(&file)]);
-    assert!(list.lines().all(|line| line.contains("2001-09-09 01:46")), "{list}");
-    // A commit on another day does not change the image of a platform.
+    // Neither changes the image of a platform.
     let ours = Archive::ours().manifests();
     assert!(archive.manifests().iter().all(|manifest| ours.contains(manifest)));
+}
+
+/// Without the history of git, the image is that of the commit if the environment names the commit and
+/// its time; without them it says that it is another one.
+fn is_the_same_from_a_source_archive() {
+    let checkout = Checkout::new("source");
+    let arguments = ["--only", *HOST];
+    let index = |environment: &[(&str, &str)], says: bool| {
+        let output = image(&checkout, &arguments, environment);
+        assert!(output.status.success(), "{output:?}");
+        let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+        assert_eq!(stdout.contains("other digests than that of the commit"), says, "{stdout}");
+        Archive::of(&archive_of(&checkout)).root()
+    };
+    let output = checkout.run(&format!("{COMMIT}; git log -1 --format='%H %ct'"));
+    let (revision, time) = output.split_once(' ').expect("a commit and its time");
+    let of_the_commit = index(&[], false);
+    fs::remove_dir_all(checkout.path().join(".git")).expect("the history");
+    assert_ne!(index(&[], true), of_the_commit);
+    let environment = [("SOURCE_DATE_EPOCH", time), ("PAUSE_REVISION", revision)];
+    assert_eq!(index(&environment, false), of_the_commit);
+    let list = run("tar", &["--utc", "--full-time", "-tvf", text(&archive_of(&checkout))]);
+    let annotation = Archive::of(&archive_of(&checkout)).annotation("created");
+    let (day, time) = annotation.as_str().expect("a time").split_once('T').expect("a day");
+    let stamp = format!(" {day} {} ", time.trim_end_matches('Z'));
+    assert!(list.lines().all(|line| line.contains(&stamp)), "{list}");
 }
 
 fn refuses_bad_names_sources_and_times() {
@@ -228,17 +273,25 @@ fn refuses_bad_names_sources_and_times() {
         "localhost/pause@sha256:00",
         "https://localhost/pause:1",
     ] {
-        refused(&image(&checkout, &["--name", name], ""), &format!("'{name}'"));
+        refused(&image(&checkout, &["--name", name], &[]), &format!("'{name}'"));
     }
-    for (arguments, epoch, reason) in [
-        (&["--name"][..], "", "a value is required for '--name <NAME>'"),
-        (&["--source", "here"], "", "it wants a URL"),
-        (&["--only", "mips"], "", "there is no 'mips'"),
-        (&["--only"], "", "a value is required for '--only <LIST>'"),
-        (&["--frob"], "", "unexpected argument '--frob'"),
-        (&[], "today", "not 'today'"),
+    for (arguments, reason) in [
+        (&["--name"][..], "a value is required for '--name <NAME>'"),
+        (&["--source", "here"], "it wants a URL"),
+        (&["--only", "mips"], "there is no 'mips'"),
+        (&["--only"], "a value is required for '--only <LIST>'"),
+        (&["--frob"], "unexpected argument '--frob'"),
     ] {
-        refused(&image(&checkout, arguments, epoch), reason);
+        refused(&image(&checkout, arguments, &[]), reason);
+    }
+    let _ = fs::remove_dir_all(checkout.path().join(".git"));
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    for (environment, reason) in [
+        (&[("SOURCE_DATE_EPOCH", "today")][..], "not 'today'"),
+        (&[("PAUSE_REVISION", "main"), ("SOURCE_DATE_EPOCH", "1")], "not 'main'"),
+        (&[("PAUSE_REVISION", commit)], "the time of that commit beside it"),
+    ] {
+        refused(&image(&checkout, &[], environment), reason);
     }
     assert!(!checkout.path().join("dist").exists(), "something was built");
 }

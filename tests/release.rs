@@ -6,34 +6,19 @@ use std::process::Output;
 use serde_json::Value;
 use spdx_rs::models::{RelationshipType, SPDX};
 
-use harness::checkout::Checkout;
-use harness::debian::Debian;
+use harness::checkout::{COMMIT, Checkout};
 use harness::programs::{HOST, Platform, dist, host_platform, pause, platforms, root};
 use harness::suite::Suite;
 use harness::tests;
-use harness::{Folder, documentation, refused};
+use harness::{Folder, VERSION, documentation, refused};
 
 pub fn list(suite: &mut Suite) {
     suite.prepared(tests![
         says_of_what_and_by_what_it_was_made,
-        is_signed_and_pushed,
+        is_signed,
         a_core_file_is_read_with_the_symbols,
         refuses_bad_keys_and_names,
     ]);
-}
-
-/// Makes a commit of all files.
-const COMMIT: &str = "git init --quiet && git add --all &&
-    git -c user.name=t -c user.email=t@t.example commit --quiet --allow-empty -m t";
-
-/// Runs a shell command in the copy of the project, which must succeed.
-#[track_caller]
-fn run(checkout: &Checkout, line: &str) -> String {
-    let mut command = checkout.command(&["sh", "-ec", line]);
-    // Without the user's git settings, which may demand signed commits.
-    let output = command.env("GIT_CONFIG_GLOBAL", "/dev/null").output().expect("sh");
-    assert!(output.status.success(), "{line}: {output:?}");
-    String::from_utf8(output.stdout).expect("UTF-8").trim().into()
 }
 
 /// Two are enough to see that all that are built are described.
@@ -52,7 +37,7 @@ fn release(checkout: &Checkout) -> Output {
 #[track_caller]
 fn committed() -> Checkout {
     let checkout = Checkout::new("release");
-    run(&checkout, COMMIT);
+    checkout.run(COMMIT);
     checkout
 }
 
@@ -60,18 +45,19 @@ fn says_of_what_and_by_what_it_was_made() {
     let checkout = committed();
     let output = release(&checkout);
     assert!(output.status.success(), "{output:?}");
-    let revision = run(&checkout, "git rev-parse HEAD");
+    let revision = checkout.run("git rev-parse HEAD");
 
-    let sums = run(&checkout, "cd dist && sha256sum --check --strict SHA256SUMS && ls");
+    let sums = checkout.run("cd dist && sha256sum --check --strict SHA256SUMS && ls");
     let binaries: Vec<_> = two_platforms().iter().map(|platform| platform.file()).collect();
     let others = ["pause.intoto.json", "pause.oci.tar", "pause.spdx.json"];
     for file in &binaries {
         assert!(sums.contains(&format!("{file}.debug: OK\n")), "{sums}");
+        assert!(sums.contains(&format!("{file}.oci.tar: OK\n")), "{sums}");
     }
     for file in binaries.iter().map(String::as_str).chain(others) {
         assert!(sums.contains(&format!("{file}: OK\n")), "{sums}");
     }
-    let count = 2 * binaries.len() + others.len();
+    let count = 3 * binaries.len() + others.len();
     assert_eq!(sums.lines().count(), count + count + 1, "and no other: {sums}");
 
     // A library for SPDX reads it, and it agrees with the files and with Cargo.lock.
@@ -97,12 +83,19 @@ fn says_of_what_and_by_what_it_was_made() {
             (name, Some(locked(name)))
         );
         assert_eq!(package.declared_license.as_ref().expect("a licence").to_string(), licence);
+        // The crate of this name is somebody else's.
+        let kind = if name == "pause" { "generic" } else { "cargo" };
+        let purl = format!("pkg:{kind}/{name}@{}", locked(name));
+        assert_eq!(package.external_reference[0].reference_locator, purl);
+        assert!(
+            package.package_supplier.as_ref().expect("a supplier").starts_with("Organization: ")
+        );
     }
     assert_eq!(sbom.package_information.len(), 4);
     assert_eq!(sbom.file_information.len(), binaries.len());
     for (file, name) in sbom.file_information.iter().zip(&binaries) {
         assert_eq!(file.file_name, format!("./{name}"));
-        let sum = run(&checkout, &format!("sha256sum dist/{name}"));
+        let sum = checkout.run(&format!("sha256sum dist/{name}"));
         assert!(file.file_checksum.iter().any(|checksum| sum.starts_with(&checksum.value)));
     }
     let depends = sbom
@@ -116,37 +109,51 @@ fn says_of_what_and_by_what_it_was_made() {
     let statement: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
     assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
+    // The index and the manifests, as in the image, then each file.
     let subjects = statement["subject"].as_array().expect("subjects");
-    assert_eq!(subjects.len(), 2 * binaries.len() + 1);
-    let debug: Vec<_> = binaries.iter().map(|file| format!("{file}.debug")).collect();
-    let files = binaries
-        .iter()
-        .map(String::as_str)
-        .chain(["pause.oci.tar"])
-        .chain(debug.iter().map(String::as_str));
-    for (subject, file) in subjects.iter().zip(files) {
-        assert_eq!(subject["name"], file);
-        assert_eq!(
-            subject["digest"]["sha256"],
-            run(&checkout, &format!("sha256sum dist/{file}"))[..64]
-        );
+    let index = checkout.run("tar -xOf dist/pause.oci.tar index.json");
+    let index: Value = serde_json::from_str(&index).expect("JSON");
+    let index = index["manifests"][0]["digest"].as_str().expect("a digest");
+    let blob = format!("tar -xOf dist/pause.oci.tar blobs/{}", index.replace(':', "/"));
+    let images: Value = serde_json::from_str(&checkout.run(&blob)).expect("JSON");
+    let manifests = images["manifests"].as_array().expect("manifests").iter();
+    let mut digests = vec![index.to_string()];
+    digests.extend(manifests.map(|one| one["digest"].as_str().expect("a digest").into()));
+    for line in checkout.run("cd dist && sha256sum pause.oci.tar pause-linux-*").lines() {
+        digests.push(format!("sha256:{}", &line[..64]));
     }
+    let digest = |one: &Value| format!("sha256:{}", one["digest"]["sha256"].as_str().expect("one"));
+    let mut named: Vec<_> = subjects.iter().map(digest).collect();
+    named.sort();
+    digests.sort();
+    assert_eq!(named, digests);
+    assert!(subjects.iter().any(|one| one["name"] == "pause.oci.tar"));
+    let purl = format!("pkg:oci/pause?repository_url=localhost/pause&tag={VERSION}");
+    assert_eq!(subjects[0]["name"], purl);
+
     let definition = &statement["predicate"]["buildDefinition"];
     let source = &definition["resolvedDependencies"][0];
     assert_eq!(
         (&source["uri"], &source["digest"]["gitCommit"]),
         (&"git+https://git.example/pause".into(), &revision.as_str().into())
     );
-    assert_eq!(definition["resolvedDependencies"].as_array().map(Vec::len), Some(4));
+    let materials = definition["resolvedDependencies"].as_array().expect("materials");
+    assert_eq!(materials.len(), 4);
+    let digests = materials[1..].iter().map(|one| one["digest"]["sha256"].as_str());
+    assert!(digests.into_iter().all(|digest| digest.is_some_and(|digest| digest.len() == 64)));
+    // It leads to the page that describes it.
+    let page = format!("https://git.example/pause/blob/v{VERSION}/docs/provenance.md");
+    assert_eq!(definition["buildType"], page);
+    assert!(root().join("docs/provenance.md").exists());
     assert_eq!(
         statement["predicate"]["runDetails"]["builder"]["version"]["rustc"],
-        run(&checkout, "rustc --version")
+        checkout.run("rustc --version")
     );
 
     // A second run at another time gives the same files.
-    let before = run(&checkout, "cat dist/SHA256SUMS");
+    let before = checkout.run("cat dist/SHA256SUMS");
     assert!(release(&checkout).status.success());
-    assert_eq!(run(&checkout, "cat dist/SHA256SUMS"), before);
+    assert_eq!(checkout.run("cat dist/SHA256SUMS"), before);
     for name in binaries {
         assert_eq!(
             fs::read(checkout.path().join("dist").join(&name)).expect("new"),
@@ -155,91 +162,34 @@ fn says_of_what_and_by_what_it_was_made() {
     }
 
     // With uncommitted changes there is no revision that the provenance could name.
-    run(&checkout, "echo >>README.md");
+    checkout.run("echo >>README.md");
     refused(&release(&checkout), "commit or stash what was changed");
-    assert_eq!(run(&checkout, "cat dist/SHA256SUMS"), before);
+    assert_eq!(checkout.run("cat dist/SHA256SUMS"), before);
 }
 
-/// Pushes and verifies a signed release on Debian 13, in a network namespace of its own, as podman
-/// and skopeo of Debian 12 are built without sigstore. podman and skopeo, with the policy of the
-/// documentation, take this image and no other; openssl verifies the files.
-fn is_signed_and_pushed() {
-    let packages =
-        "git skopeo podman docker-registry iproute2 curl openssl gcc libc6-dev ca-certificates";
-    let debian = Debian::new("trixie", &packages.split(' ').collect::<Vec<_>>());
-    debian.take_xtask();
-    debian.run(COMMIT);
-    let ours = |text: String| text.replace("registry.example", "127.0.0.1:5000");
-    for (name, language) in [("verify", "sh"), ("policy.json", "json"), ("pause.yaml", "yaml")] {
-        let text = ours(documentation::block("Verify a release", language));
-        fs::write(debian.join(name), text).expect("a file");
-    }
-    fs::write(debian.join("check"), PUSH_AND_VERIFY).expect("a file");
-    let output = debian.run("unshare --net bash -e /check");
-    assert!(output.ends_with("all is as it should be\n"), "{output}");
+/// The same key signs the same files in the same way each time. openssl verifies the files by the
+/// commands of the documentation, and refuses an altered one.
+fn is_signed() {
+    let checkout = committed();
+    let line = format!(
+        "echo secret >../phrase
+        scripts/release --new-key ../key --passphrase-file ../phrase
+        [ \"$(stat -c %a ../key.key)\" = 600 ]
+        export PAUSE_ONLY={}
+        sign() {{ scripts/release --source https://git.example/pause --sign ../key.key --passphrase-file ../phrase; }}
+        [ \"$(sign | tail -n3 | grep -c '^scripts/release: next: ')\" = 3 ]
+        cmp dist/pause.pub ../key.pub
+        cp -r dist ../first
+        sign
+        diff -r dist ../first",
+        *HOST
+    );
+    checkout.run(&line);
+    let verify = documentation::block("The files", "sh");
+    fs::write(checkout.parent().join("verify"), verify).expect("a file");
+    checkout.run("cd dist && bash -e ../../verify");
+    checkout.run("sed -i s/a/b/ dist/SHA256SUMS && cd dist && ! bash -e ../../verify");
 }
-
-const PUSH_AND_VERIFY: &str = r#"
-set -o pipefail
-trap 'echo "line $LINENO: $BASH_COMMAND" >&2' ERR
-there=127.0.0.1:5000/pause
-fails() { ! "$@" >/log 2>&1 || { echo "it should have failed: $*" >&2 && exit 1; }; }
-ip link set lo up
-sed '/^auth:/,/path:/d' /etc/docker/registry/config.yml >/registry.yml
-docker-registry serve /registry.yml >/registry.log 2>&1 &
-trap 'kill %1' EXIT
-until curl --silent --fail 127.0.0.1:5000/v2/ >/log; do sleep 0.2; done
-printf '[[registry]]\nlocation = "127.0.0.1:5000"\ninsecure = true\n' >/etc/containers/registries.conf
-echo secret >/phrase
-export PAUSE_ONLY=amd64,arm64
-scripts/release --new-key /key --passphrase-file /phrase
-scripts/release --sign /key.key --passphrase-file /phrase --push "$there" >/out
-[ "$(tail -n3 /out | grep -c '^scripts/release: next: ')" = 3 ]
-version=$(sed -n "s|.* $there:\([0-9.]*\), signed|\1|p" /out)
-
-# The files, by the commands of the documentation; an altered one is refused.
-cmp dist/pause.pub /key.pub
-(cd dist && bash -e /verify)
-base64 -d dist/pause.intoto.json.sig >/sig
-openssl dgst -sha256 -verify /key.pub -signature /sig dist/pause.intoto.json
-cp -r dist /altered
-sed -i s/a/b/ /altered/SHA256SUMS
-(cd /altered && fails bash -e /verify)
-
-# The image, by its policy.
-mkdir -p /etc/containers/registries.d
-cp /key.pub /etc/containers/pause.pub
-cp /policy.json /etc/containers/policy.json
-cp /pause.yaml /etc/containers/registries.d/pause.yaml
-pull() { podman --storage-driver vfs pull --quiet "$1"; }
-copies() { rm -rf /copy && skopeo copy --quiet "docker://$1" dir:/copy; }
-digest_of() { skopeo inspect --raw "docker://$1" | sha256sum | cut -c 1-64; }
-pull "$there:$version"
-copies "$there:$version"
-refused() { for command in pull copies; do fails $command "$there:unsigned" && grep -q "$1" /log; done; }
-# In another format it is another manifest, which nobody has signed.
-skopeo copy --quiet --format v2s2 oci-archive:dist/pause.oci.tar "docker://$there:unsigned"
-refused 'no signature exists'
-# With the signature of ours beside it, it is an altered image.
-digest=$(digest_of "$there:$version")
-other=$(digest_of "$there:unsigned")
-skopeo --insecure-policy copy --quiet "docker://$there:sha256-$digest.sig" "docker://$there:sha256-$other.sig"
-refused 'does not match'
-
-# What refers to the image, as a registry without the referrers API shows it.
-index=$(skopeo inspect --raw "docker://$there:sha256-$digest")
-for file in pause.spdx.json pause.intoto.json pause.intoto.json.sig; do
-    sum=$(sha256sum "dist/$file" | cut -c 1-64)
-    curl --silent --fail "127.0.0.1:5000/v2/pause/blobs/sha256:$sum" | cmp - "dist/$file"
-done
-mapfile -t manifests < <(grep -o 'sha256:[0-9a-f]\{64\}' <<<"$index")
-[ ${#manifests[@]} = 2 ]
-for manifest in "${manifests[@]}"; do
-    [[ $(skopeo inspect --raw "docker://$there@$manifest") == *"\"subject\":{"*"sha256:$digest"* ]]
-done
-[[ $index == *application/spdx+json* && $index == *application/vnd.in-toto+json* ]]
-echo "all is as it should be"
-"#;
 
 /// A core file holds the whole program, and the one with symbols shows where pause was.
 fn a_core_file_is_read_with_the_symbols() {
@@ -265,29 +215,37 @@ fn refuses_bad_keys_and_names() {
     let checkout = committed();
     let folder = Folder::new("keys");
     let file = |name: &str| folder.join(name).display().to_string();
-    let says = |arguments: &[&str], text: &str| {
+    let release = |arguments: &[&str]| {
         let mut command = checkout.command(&["scripts/release"]);
-        refused(&command.args(arguments).output().expect("scripts/release"), text);
+        command.args(arguments).output().expect("scripts/release")
     };
-    fs::write(file("phrase"), "one\n").expect("a file");
-    fs::write(file("other"), "two\n").expect("a file");
-    let key = file("key");
-    let mut command = checkout.command(&[
-        "scripts/release",
-        "--new-key",
-        &key,
-        "--passphrase-file",
-        &file("phrase"),
-    ]);
-    assert!(command.output().expect("scripts/release").status.success());
-    let key = file("key.key");
-    says(&["--sign", &key], "not provided: --passphrase-file <FILE>");
-    says(&["--sign", &file("none"), "--passphrase-file", &file("phrase")], "cannot read");
-    says(&["--sign", &key, "--passphrase-file", &file("other")], "is not its passphrase");
-    says(
-        &["--new-key", &file("key"), "--passphrase-file", &file("phrase")],
-        "exists, and is not replaced",
-    );
-    says(&["--push", "https://registry.example/pause:1"], "it wants REGISTRY/NAME without a tag");
+    let [key, phrase, other, none] = ["key.key", "phrase", "other", "none"].map(file);
+    fs::write(&phrase, "one\n").expect("a file");
+    fs::write(&other, "two\n").expect("a file");
+    let new_key = |prefix: &str| release(&["--new-key", prefix, "--passphrase-file", &phrase]);
+    assert!(new_key(&file("key")).status.success());
+    refused(&new_key(&file("key")), "exists, and is not replaced");
+    refused(&new_key(""), "a value is required");
+    fs::create_dir(file("half.pub")).expect("a folder");
+    refused(&new_key(&file("half")), "exists, and is not replaced");
+    assert!(!folder.join("half.key").exists(), "it has a key without its other half");
+
+    refused(&release(&["--sign", &key]), "not provided: --passphrase-file <FILE>");
+    let sign = |key: &str, phrase: &str, source: &[&str]| {
+        release(&[&["--sign", key, "--passphrase-file", phrase], source].concat())
+    };
+    refused(&sign(&key, &phrase, &[]), "says where its source code is");
+    let source = ["--source", "https://git.example/pause"];
+    refused(&sign(&none, &phrase, &source), "cannot read");
+    refused(&sign(&key, &other, &source), "is not its passphrase");
+    for (arguments, text) in [
+        (
+            &["--push", "https://registry.example/pause:1"][..],
+            "it wants REGISTRY/NAME without a tag",
+        ),
+        (&["--push", "registry.example/pause", "--name", "a.example/b:1"], "cannot be used with"),
+    ] {
+        refused(&release(arguments), text);
+    }
     assert!(!checkout.path().join("dist").exists(), "something was built");
 }

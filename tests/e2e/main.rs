@@ -24,6 +24,7 @@ mod pod;
 mod podman;
 mod report;
 mod runtimes;
+mod scanners;
 mod signed;
 mod soak;
 mod switch;
@@ -227,7 +228,8 @@ fn of(part: &str) -> Vec<(String, Check)> {
             recipe("containerd 1.x", Containerd1),
             recipe("CRI-O", Crio),
         ],
-        "signed" => vec![titled("signatures on CRI-O", signed::check)],
+        "signed" => vec![titled("a signed release", signed::check)],
+        "scanners" => vec![titled("scanners and validators", scanners::check)],
         "kernels" => vec![titled("virtual machines with other kernels", kernels::check)],
         "machine" => vec![titled("a machine with systemd", machine::check_host)],
         "machine-arm64" => vec![titled("a machine with systemd, arm64", machine::check_arm64)],

@@ -19,6 +19,11 @@ pub fn copy_project(to: &Path, but: &str) {
     assert!(copied.expect("cp").success());
 }
 
+/// A shell command that makes a commit of all files, without the user's settings of git, which may demand
+/// a signature.
+pub const COMMIT: &str = "export GIT_CONFIG_GLOBAL=/dev/null; git init --quiet && git add --all &&
+    git -c user.name=t -c user.email=t@t.example commit --quiet --allow-empty -m t";
+
 /// A copy with the git history. It is removed when it goes out of scope.
 pub struct Checkout {
     folder: Folder,
@@ -42,6 +47,14 @@ impl Checkout {
     /// The folder of the copy.
     pub fn parent(&self) -> &Path {
         &self.folder
+    }
+
+    /// Runs a shell command in the copy, which must succeed.
+    #[track_caller]
+    pub fn run(&self, line: &str) -> String {
+        let output = self.command(&["sh", "-ec", line]).output().expect("sh");
+        assert!(output.status.success(), "{line}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8").trim().into()
     }
 
     /// A command that will run in the copy.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 use crate::programs::root;
 
@@ -79,4 +79,34 @@ pub fn block(heading: &str, language: &str) -> String {
         panic!("there is not one block of {language} below '{heading}'");
     };
     block.code.clone()
+}
+
+/// The cells of each row of the only table below a heading, without its head.
+#[track_caller]
+pub fn table(heading: &str) -> Vec<Vec<String>> {
+    let (mut rows, mut title, mut in_heading) = (Vec::<Vec<String>>::new(), String::new(), false);
+    for event in Parser::new_ext(&text(), Options::ENABLE_TABLES) {
+        match event {
+            Event::Start(Tag::Heading { .. }) => (in_heading, title) = (true, String::new()),
+            Event::End(TagEnd::Heading(_)) => in_heading = false,
+            Event::Text(text) | Event::Code(text) if in_heading => title += &text,
+            _ if title != heading => (),
+            Event::End(TagEnd::Table) => title.clear(),
+            Event::Start(Tag::TableRow) => rows.push(Vec::new()),
+            // The head of a table is no row.
+            Event::Start(Tag::TableCell) => {
+                if let Some(row) = rows.last_mut() {
+                    row.push(String::new());
+                }
+            }
+            Event::Text(text) | Event::Code(text) => {
+                if let Some(cell) = rows.last_mut().and_then(|row| row.last_mut()) {
+                    *cell += &text;
+                }
+            }
+            _ => (),
+        }
+    }
+    assert!(!rows.is_empty(), "there is no table below '{heading}'");
+    rows
 }

@@ -49,6 +49,16 @@ fn prepare(parts: &[String]) -> Result<()> {
                 setup::install_lists(&["conformance"])?;
                 groups.extend(["node", "cluster", "conformance"]);
             }
+            "signed" => {
+                setup::install(&["mmdebstrap=mmdebstrap"])?;
+                groups.extend(["node", "tools"]);
+            }
+            "scanners" => {
+                setup::install(&[
+                    "/usr/lib/python3.11/ensurepip|/usr/lib/python3.13/ensurepip|/usr/lib/python3.14/ensurepip=python3-venv",
+                ])?;
+                groups.push("scanners");
+            }
             _ => groups.push("node"),
         }
     }

@@ -1,5 +1,5 @@
-//! Packs the image for all platforms and all engines: an OCI layout in a tar archive that also
-//! contains manifest.json, which `docker load` reads.
+//! Packs the image: an archive with all platforms, and one for each. An archive is an OCI layout that
+//! also contains manifest.json, as `docker save` writes it.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use xtask::project::{self, say, sha256};
 /// The media types of the OCI image specification.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 #[derive(clap::Args, Default)]
@@ -22,7 +22,7 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub struct Options {
     /// The image name, with host and tag; the default is localhost/pause:<version>
     #[arg(long, value_parser = parse_name)]
-    name: Option<Reference>,
+    pub name: Option<Reference>,
     /// The URL of the source code, for an annotation; the default is `repository` in Cargo.toml
     #[arg(long, value_name = "URL", value_parser = parse_source)]
     source: Option<String>,
@@ -44,7 +44,7 @@ impl Options {
 }
 
 /// Checks that a name has a host and a tag. Engines would fill in different ones.
-fn parse_name(name: &str) -> Result<Reference> {
+pub fn parse_name(name: &str) -> Result<Reference> {
     match Reference::from_str(name) {
         Ok(parsed)
             if parsed.whole() == name && parsed.digest().is_none() && parsed.tag().is_some() =>
@@ -133,7 +133,7 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Adds what a node pulls for one platform, and returns the manifest and its descriptor.
-fn image(platform: &Platform, blobs: &mut Blobs) -> Result<(Value, Value)> {
+fn image(platform: &Platform, created: &str, blobs: &mut Blobs) -> Result<(Value, Value)> {
     let layer = layer(&project::pause(platform)?)?;
     let mut described = json!({"architecture": platform.architecture, "os": "linux"});
     if let Some(variant) = &platform.variant {
@@ -145,6 +145,10 @@ fn image(platform: &Platform, blobs: &mut Blobs) -> Result<(Value, Value)> {
     config["config"] = json!({"User": "65535:65535", "Entrypoint": ["/pause"]});
     config["rootfs"] =
         json!({"type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))]});
+    // Without these Docker shows an image of 1970, and tools that convert it want an entry for each
+    // layer.
+    config["created"] = created.into();
+    config["history"] = json!([{}]);
     let manifest = json!({
         "schemaVersion": 2,
         // With it no client can take the manifest for an index (CVE-2021-41190).
@@ -157,24 +161,29 @@ fn image(platform: &Platform, blobs: &mut Blobs) -> Result<(Value, Value)> {
     Ok((manifest, descriptor))
 }
 
-/// The bytes that a node pulls for a platform: manifest, config and layer.
+/// The sizes in bytes of what a node pulls for a platform: manifest, config and layer.
+fn sizes(manifest: &Value, descriptor: &Value) -> [u64; 3] {
+    [descriptor, &manifest["config"], &manifest["layers"][0]].map(size)
+}
+
+/// The bytes that a node pulls for a platform.
 pub fn pulled(platform: &Platform) -> Result<u64> {
-    let (manifest, descriptor) = image(platform, &mut Blobs::default())?;
-    Ok([&descriptor, &manifest["config"], &manifest["layers"][0]].map(size).iter().sum())
+    // Each time has the same length.
+    let (manifest, descriptor) = image(platform, &project::time(0), &mut Blobs::default())?;
+    Ok(sizes(&manifest, &descriptor).iter().sum())
 }
 
 /// The annotations. They are in the index, so that no manifest grows by them.
-fn annotations(options: &Options, epoch: u64) -> Result<Value> {
+fn annotations(options: &Options, created: &str) -> Result<Value> {
     let package = project::package()?;
-    let time = project::timestamp(epoch).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let all = [
         ("title", Some(package.name.to_string())),
         ("description", package.description),
         ("source", options.source()?),
         ("version", Some(package.version.to_string())),
-        ("revision", project::revision()),
+        ("revision", project::revision()?),
         ("licenses", package.license),
-        ("created", Some(time)),
+        ("created", Some(created.into())),
     ];
     let known = all.into_iter().filter_map(|(key, value)| {
         Some((format!("org.opencontainers.image.{key}"), Value::from(value?)))
@@ -187,53 +196,32 @@ fn size(descriptor: &Value) -> u64 {
     descriptor["size"].as_u64().unwrap_or(0)
 }
 
-/// Packs the files of `dist/` into `dist/pause.oci.tar`.
-pub fn pack(options: &Options) -> Result<()> {
-    let (reference, epoch) = (options.name()?, project::epoch()?);
-    let name = reference.whole();
-    let (mut blobs, mut manifests, mut loads, mut report) =
-        (Blobs::default(), vec![], vec![], vec![]);
-    for platform in platforms() {
-        let (manifest, descriptor) = image(platform, &mut blobs)?;
-        let path = |of: &Value| {
-            let digest = of["digest"].as_str().unwrap_or_default();
-            format!("blobs/{}", digest.replace(':', "/"))
-        };
-        let (config, layer) = (&manifest["config"], &manifest["layers"][0]);
-        // Docker's own image store holds one platform under a name: the last one that it reads,
-        // even if that is not the platform of the machine. The first platform has the plain name.
-        let tag = match &loads[..] {
-            [] => name.clone(),
-            _ => format!("{name}-{}", platform.architecture),
-        };
-        loads.push(json!({"Config": path(config), "Layers": [path(layer)], "RepoTags": [tag]}));
-        let sizes = [&descriptor, config, layer].map(size);
-        report.push(format!(
-            "{platform}: {} bytes to pull: manifest {}, config {}, layer {}",
-            sizes.iter().sum::<u64>(),
-            sizes[0],
-            sizes[1],
-            sizes[2]
-        ));
-        manifests.push(descriptor);
-    }
-    let mut index = blobs.add_json(
-        INDEX,
-        &json!({
-            "schemaVersion": 2,
-            "mediaType": INDEX,
-            "manifests": manifests,
-            "annotations": annotations(options, epoch)?,
-        }),
-    );
-    let index_size = size(&index);
+/// The entry of an image in manifest.json.
+fn load(manifest: &Value, tag: &str) -> Value {
+    let path = |of: &Value| {
+        let digest = of["digest"].as_str().unwrap_or_default();
+        format!("blobs/{}", digest.replace(':', "/"))
+    };
+    let layer = path(&manifest["layers"][0]);
+    json!({"Config": path(&manifest["config"]), "Layers": [layer], "RepoTags": [tag]})
+}
+
+/// Writes an archive in `dist/` with one image, or one index, under a name.
+fn write(
+    file: &str,
+    name: &Reference,
+    epoch: u64,
+    blobs: Blobs,
+    mut image: Value,
+    loads: &[Value],
+) -> Result<()> {
     // containerd, podman and Docker read the image name from the first annotation. The second is
     // the one of the specification, which skopeo uses for `oci-archive:FILE:TAG`.
-    index["annotations"] = json!({
-        "io.containerd.image.name": name,
-        "org.opencontainers.image.ref.name": reference.tag(),
+    image["annotations"] = json!({
+        "io.containerd.image.name": name.whole(),
+        "org.opencontainers.image.ref.name": name.tag(),
     });
-    let top = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [index]});
+    let top = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image]});
     let mut files = blobs.into_layout(&top);
     let more = [
         ("manifest.json".into(), json!(loads).to_string().into_bytes()),
@@ -247,8 +235,48 @@ pub fn pack(options: &Options) -> Result<()> {
         add(&mut archive, Header::new_ustar(), (&path, mode, epoch), &content)?;
     }
     let archive = archive.into_inner()?;
-    project::replace(&project::dist("pause.oci.tar"), &archive)?;
-    say(format!("dist/pause.oci.tar: {name}, {} bytes; its index {index_size}", archive.len()));
-    report.iter().for_each(say);
+    project::replace(&project::dist(file), &archive)?;
+    say(format!("dist/{file}: {}, {} bytes", name.whole(), archive.len()));
     Ok(())
+}
+
+/// Packs the files of `dist/` into `dist/pause.oci.tar`, and into an archive for each platform. Returns
+/// the descriptors of the index and of each manifest.
+pub fn pack(options: &Options) -> Result<Vec<Value>> {
+    let (reference, epoch) = (options.name()?, project::epoch()?);
+    let (name, created) = (reference.whole(), project::time(epoch));
+    let (mut all, mut manifests, mut loads) = (Blobs::default(), vec![], vec![]);
+    for platform in platforms() {
+        let mut alone = Blobs::default();
+        let (manifest, descriptor) = image(platform, &created, &mut alone)?;
+        let sizes = sizes(&manifest, &descriptor);
+        say(format!(
+            "{platform}: {} bytes to pull: manifest {}, config {}, layer {}",
+            sizes.iter().sum::<u64>(),
+            sizes[0],
+            sizes[1],
+            sizes[2]
+        ));
+        all.0.extend(alone.0.clone());
+        // Docker's own image store holds one platform under a name: the last one that it reads,
+        // even if that is not the platform of the machine. The first platform has the plain name.
+        let tag = match &loads[..] {
+            [] => name.clone(),
+            _ => format!("{name}-{}", platform.architecture),
+        };
+        loads.push(load(&manifest, &tag));
+        let load = [load(&manifest, &name)];
+        write(&platform.archive(), &reference, epoch, alone, descriptor.clone(), &load)?;
+        manifests.push(descriptor);
+    }
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": manifests,
+        "annotations": annotations(options, &created)?,
+    });
+    let index = all.add_json(INDEX, &index);
+    write("pause.oci.tar", &reference, epoch, all, index.clone(), &loads)?;
+    manifests.insert(0, index);
+    Ok(manifests)
 }

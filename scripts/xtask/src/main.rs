@@ -8,12 +8,10 @@ mod e2e;
 mod flips;
 mod image;
 mod node;
-#[cfg(feature = "sign")]
 mod publish;
-#[cfg(feature = "sign")]
+mod push;
 mod release;
 mod setup;
-#[cfg(feature = "sign")]
 mod sign;
 mod sizes;
 mod test;
@@ -24,7 +22,7 @@ use anyhow::{Result, bail};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use xtask::options::{self, Only};
 use xtask::platforms::{self, ONLY, Platform, find, platforms};
-use xtask::project::{self, Printed, say, script};
+use xtask::project::{self, Printed, REVISION, say, script};
 use xtask::signals;
 
 #[derive(Parser)]
@@ -38,12 +36,15 @@ enum Cli {
         #[arg(value_parser = find)]
         architectures: Vec<&'static Platform>,
     },
-    /// Packs the binaries into one image for every container engine: dist/pause.oci.tar
+    /// Packs the binaries into an image for every container engine
     ///
-    /// The archive is an OCI layout: index.json refers to an index with an image for each platform.
-    /// It also contains manifest.json, which `docker load` reads. The time of creation is
-    /// SOURCE_DATE_EPOCH, in seconds, or else the time of the commit. It is the same each time, byte
-    /// for byte.
+    ///   pause.oci.tar                     the image for all platforms
+    ///   pause-linux-ARCHITECTURE.oci.tar  the image for one platform, for tools that take one only
+    ///
+    /// An archive in dist/ is an OCI layout, and has a manifest.json as those of `docker save`. It is
+    /// the same each time, byte for byte. The time of creation is SOURCE_DATE_EPOCH, in seconds, or
+    /// else the time of the commit. Without the history of git, PAUSE_REVISION says which commit it is.
+    #[command(verbatim_doc_comment)]
     Image {
         #[command(flatten)]
         only: Only,
@@ -52,16 +53,22 @@ enum Cli {
     },
     /// Makes all files of a release in dist/, byte for byte the same for a commit
     ///
-    ///   pause-linux-ARCHITECTURE        the programs (scripts/build)
-    ///   pause-linux-ARCHITECTURE.debug  the same with symbols, for debuggers
-    ///   pause.oci.tar                   the image (scripts/image)
-    ///   pause.spdx.json                 an SBOM in SPDX 2.3 of the crates in it
-    ///   pause.intoto.json               SLSA provenance 1.0, with the commit and the compiler
-    ///   SHA256SUMS                      the checksums of these files
+    ///   pause-linux-ARCHITECTURE          the programs (scripts/build)
+    ///   pause-linux-ARCHITECTURE.debug    the same with symbols, for debuggers
+    ///   pause.oci.tar                     the image for all platforms (scripts/image)
+    ///   pause-linux-ARCHITECTURE.oci.tar  the image for one platform
+    ///   pause.spdx.json                   an SBOM in SPDX 2.3 of the crates in it
+    ///   pause.intoto.json                 SLSA provenance 1.0, with the commit and the compiler
+    ///   SHA256SUMS                        the checksums of these files
     ///
-    /// and with --sign pause.intoto.json.sig, SHA256SUMS.sig and pause.pub, the public key. Ends with
-    /// a line for each file, and with the next commands for whoever publishes it.
-    #[cfg(feature = "sign")]
+    /// and with --sign
+    ///
+    ///   SHA256SUMS.sig, pause.intoto.json.sig                      signatures for openssl
+    ///   SHA256SUMS.sigstore.json, pause.intoto.json.sigstore.json  sigstore bundles for cosign
+    ///   pause.pub                                                  the public key
+    ///
+    /// Ends with a line for each file, and with the next commands for whoever publishes it. A second run
+    /// makes the same files, and pushes nothing that is in the registry already.
     #[command(verbatim_doc_comment)]
     Release(publish::Options),
     /// Measures what pause costs, and what other programs cost in the same run
@@ -117,11 +124,17 @@ fn limit(Only { only }: &Only) -> Result<()> {
     Ok(())
 }
 
-/// Builds the programs, and packs them.
-fn make_image(options: &image::Options) -> Result<()> {
+/// Builds the programs, and packs them. Returns the descriptors of the index and of each manifest.
+fn make_image(options: &image::Options) -> Result<Vec<serde_json::Value>> {
     project::epoch()?;
     if project::root().join(".git").exists() {
         setup::install(&["git=git"])?;
+    }
+    if project::revision()?.is_none() {
+        say(format!(
+            "without the history of git the image has other digests than that of the commit: give \
+             SOURCE_DATE_EPOCH its time, and {REVISION} its hash"
+        ));
     }
     build::build(&platforms())?;
     image::pack(options)
@@ -133,10 +146,9 @@ fn run(cli: Cli) -> Result<()> {
         Cli::Build { architectures } => build::build(&architectures),
         Cli::Image { only, options } => {
             limit(&only)?;
-            make_image(&options)
+            make_image(&options).map(drop)
         }
-        #[cfg(feature = "sign")]
-        Cli::Release(options) => publish::release(&options),
+        Cli::Release(options) => publish::release(options),
         Cli::Bench(options) => bench::bench(&options),
         Cli::Test(options) => test::test(&options),
         Cli::E2e(options) => {

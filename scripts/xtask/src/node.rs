@@ -27,6 +27,8 @@ struct Program {
     command: Vec<String>,
     #[serde(default)]
     cgo: bool,
+    #[serde(default)]
+    experiment: String,
 }
 
 fn build_command() -> Vec<String> {
@@ -107,6 +109,7 @@ fn build_programs(groups: &[&str], bin: &Path, machine: Option<&Platform>) -> Re
         let mut arguments: Vec<_> = program.command.iter().map(String::as_str).collect();
         arguments.extend(["-buildvcs=false", "-ldflags", &versions, "-o", &path, &program.package]);
         let mut variables = vec![("CGO_ENABLED", if program.cgo { "1" } else { "0" })];
+        variables.push(("GOEXPERIMENT", program.experiment.as_str()));
         variables.extend(machine.map(|machine| ("GOARCH", machine.architecture.as_str())));
         go(&program.module, &variables, &arguments)?;
     }

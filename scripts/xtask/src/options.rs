@@ -75,7 +75,8 @@ pub const DEFAULT: &[&str] = &[
     "runtimes", "cluster", "refusals",
 ];
 /// The parts that take longer.
-const LONG: &[&str] = &["machine", "machine-arm64", "node-conformance", "conformance", "soak"];
+const LONG: &[&str] =
+    &["scanners", "machine", "machine-arm64", "node-conformance", "conformance", "soak"];
 
 #[derive(clap::Args, Default)]
 #[group(skip)]

@@ -82,6 +82,11 @@ impl Platform {
         format!("pause-linux-{}", self.architecture)
     }
 
+    /// The file in `dist/` with the image of this platform alone.
+    pub fn archive(&self) -> String {
+        self.file() + ".oci.tar"
+    }
+
     /// The program that cargo makes, with symbols and line tables.
     pub fn linked(&self) -> PathBuf {
         root().join("target").join(&self.target).join("release/pause")

@@ -157,9 +157,8 @@ fn git(arguments: &[&str]) -> Option<String> {
     output(git.env("GIT_CONFIG_GLOBAL", "/dev/null")).ok()
 }
 
-/// The commit, with the suffix `-dirty` if files differ from it. Returns nothing outside of a
-/// clone.
-pub fn revision() -> Option<String> {
+/// The commit of a clone, with the suffix `-dirty` if files differ from it.
+fn commit() -> Option<String> {
     // A copy of the files inside the clone of another project is not a clone of this one.
     let top = git(&["rev-parse", "--show-toplevel"])?;
     if fs::canonicalize(top).ok()? != fs::canonicalize(root()).ok()? {
@@ -170,6 +169,23 @@ pub fn revision() -> Option<String> {
     Some(if clean { commit } else { commit + "-dirty" })
 }
 
+/// The commit of a clone, or PAUSE_REVISION for files without the history, as in a source archive.
+pub fn revision() -> Result<Option<String>> {
+    let commit = commit();
+    let Some(revision) = std::env::var_os(REVISION).filter(|_| commit.is_none()) else {
+        return Ok(commit);
+    };
+    let revision = revision.to_string_lossy().into_owned();
+    let right = |letter: char| letter.is_ascii_digit() || ('a'..='f').contains(&letter);
+    match revision.chars().all(right) && [40, 64].contains(&revision.len()) {
+        true => Ok(Some(revision)),
+        false => bail!("{REVISION} wants the hash of a commit, not '{revision}'"),
+    }
+}
+
+/// The variable with the commit of files without the history.
+pub const REVISION: &str = "PAUSE_REVISION";
+
 /// The time of the source in seconds since 1970: SOURCE_DATE_EPOCH if it is set, else the time
 /// of the commit, else 0.
 pub fn epoch() -> Result<u64> {
@@ -179,17 +195,26 @@ pub fn epoch() -> Result<u64> {
             _ => bail!("SOURCE_DATE_EPOCH wants seconds since 1970, not '{epoch}'"),
         };
     }
-    let commit = revision().and_then(|_| git(&["log", "-1", "--format=%ct"]));
-    Ok(commit.and_then(|seconds| seconds.parse().ok()).unwrap_or(0))
+    match commit().and_then(|_| git(&["log", "-1", "--format=%ct"])) {
+        Some(seconds) => seconds.parse().context("the time of the commit"),
+        None if std::env::var_os(REVISION).is_none() => Ok(0),
+        None => bail!("{REVISION} wants the time of that commit beside it, as SOURCE_DATE_EPOCH"),
+    }
 }
 
-/// A time in the format of OCI and SPDX.
-pub fn timestamp(epoch: u64) -> chrono::DateTime<chrono::Utc> {
-    chrono::DateTime::from_timestamp(epoch as i64, 0).unwrap_or_default()
+/// A time, in seconds since 1970, in the format of OCI and SPDX.
+pub fn time(epoch: u64) -> String {
+    let time = chrono::DateTime::from_timestamp(epoch as i64, 0).unwrap_or_default();
+    time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
+/// The SHA-256.
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    hex(&digest(bytes))
 }
 
 pub fn hex(bytes: &[u8]) -> String {

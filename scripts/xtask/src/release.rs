@@ -1,22 +1,24 @@
 //! The files beside the image in a release: the programs with symbols, an SBOM, a provenance
 //! statement and checksums.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
+use oci_spec::distribution::Reference;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 use xtask::platforms::platforms;
 use xtask::project::{self, hex, read, sha256};
 
-use crate::image::Options;
-
 /// The commit of a release. All files must be committed.
 pub fn revision() -> Result<String> {
-    match project::revision() {
-        None => bail!("a release is that of a commit, and this is no git clone"),
+    match project::revision()? {
+        None => bail!(
+            "a release is that of a commit, and this is no git clone; see scripts/image --help"
+        ),
         Some(revision) if revision.ends_with("-dirty") => {
             bail!("a release is that of a commit: commit or stash what was changed")
         }
@@ -24,34 +26,41 @@ pub fn revision() -> Result<String> {
     }
 }
 
+/// What is signed or not: these are what scripts/release writes beside the signatures.
+pub const SIGNED: [&str; 2] = ["SHA256SUMS", "pause.intoto.json"];
+
 /// Writes these files for the image that scripts/image left in `dist/`, and returns the names of
-/// all that have a checksum.
-pub fn describe(options: &Options) -> Result<Vec<String>> {
+/// all that have a checksum. `name` is the name of the image, and `images` are the descriptors of its
+/// index and manifests.
+pub fn describe(name: &Reference, source: Option<&str>, images: &[Value]) -> Result<Vec<String>> {
     let revision = revision()?;
-    let mut files: Vec<_> = platforms().iter().map(|platform| platform.file()).collect();
-    files.push("pause.oci.tar".into());
+    let mut files = vec!["pause.oci.tar".to_string()];
     for platform in platforms() {
         // The program with symbols, for debuggers. It has no path of this machine in it.
-        let name = format!("{}.debug", platform.file());
+        let symbols = format!("{}.debug", platform.file());
         let linked = platform.linked();
         let content = std::fs::read(&linked).with_context(|| linked.display().to_string())?;
-        project::replace(&project::dist(&name), &content)?;
-        files.push(name);
+        project::replace(&project::dist(&symbols), &content)?;
+        files.extend([platform.file(), platform.archive(), symbols]);
     }
     let linked = Linked::new()?;
     let write = |name: &str, document: Value| {
         project::replace(&project::dist(name), &serde_json::to_vec_pretty(&document)?)
     };
     write("pause.spdx.json", sbom(&linked, &revision)?)?;
-    write("pause.intoto.json", provenance(options, &linked, &revision, &files)?)?;
+    let subjects = subjects(name, images, &files)?;
+    write("pause.intoto.json", provenance(name, source, &linked, &revision, &subjects)?)?;
     files.extend(["pause.spdx.json".into(), "pause.intoto.json".into()]);
     let line = |file: &String| Ok(format!("{}  {file}\n", sha256(&read(file)?)));
     let sums: String = files.iter().map(line).collect::<Result<_>>()?;
     project::replace(&project::dist("SHA256SUMS"), sums.as_bytes())?;
     // Signatures of other files would not match these.
-    for file in ["pause.intoto.json.sig", "SHA256SUMS.sig", "pause.pub"] {
-        let _ = std::fs::remove_file(project::dist(file));
+    for end in ["sig", "sigstore.json"] {
+        for file in SIGNED {
+            let _ = std::fs::remove_file(project::dist(&format!("{file}.{end}")));
+        }
     }
+    let _ = std::fs::remove_file(project::dist("pause.pub"));
     Ok(files)
 }
 
@@ -92,16 +101,19 @@ impl Linked {
     }
 }
 
-/// A package URL, which scanners use to look up vulnerabilities.
+/// A package URL, which scanners use to look up vulnerabilities. The crate that is called pause on
+/// crates.io is somebody else's.
 fn purl(package: &Package) -> String {
-    format!("pkg:cargo/{}@{}", package.name, package.version)
+    let kind = if package.source.is_some() { "cargo" } else { "generic" };
+    format!("pkg:{kind}/{}@{}", package.name, package.version)
 }
 
 fn identifier(package: &Package) -> String {
     format!("SPDXRef-Package-{}-{}", package.name, package.version)
 }
 
-/// The SBOM in SPDX 2.3: the binaries, and the crates that they contain.
+/// The SBOM in SPDX 2.3: the package pause, the crates in it, and the binaries that it is built as.
+/// It has what NTIA's minimum elements want, such as a supplier of each package.
 fn sbom(linked: &Linked, revision: &str) -> Result<Value> {
     let pause = linked.metadata.root_package().context("the root package")?;
     let name = format!("pause-{}", pause.version);
@@ -116,14 +128,18 @@ fn sbom(linked: &Linked, revision: &str) -> Result<Value> {
         let licence = package.license.as_deref().context("a crate without a licence")?;
         // `/` is an old form of OR in Cargo.toml that SPDX does not know.
         let licence = licence.replace('/', " OR ");
-        let location = match &package.source {
-            Some(_) => format!("https://crates.io/crates/{}/{}", package.name, package.version),
-            None => "NOASSERTION".into(),
+        let (location, supplier) = match &package.source {
+            Some(_) => (
+                format!("https://crates.io/crates/{}/{}", package.name, package.version),
+                "Organization: crates.io",
+            ),
+            None => ("NOASSERTION".into(), "Organization: pause"),
         };
         packages.push(json!({
             "SPDXID": identifier(package),
             "name": package.name,
             "versionInfo": package.version,
+            "supplier": supplier,
             "downloadLocation": location,
             "filesAnalyzed": false,
             "licenseConcluded": licence,
@@ -152,10 +168,9 @@ fn sbom(linked: &Linked, revision: &str) -> Result<Value> {
                 {"algorithm": "SHA256", "checksumValue": sha256(&content)},
             ],
         }));
-        relate("SPDXRef-DOCUMENT", "DESCRIBES", &id);
-        relate(&id, "GENERATED_FROM", &identifier(pause));
+        relate(&identifier(pause), "GENERATES", &id);
     }
-    let created = project::timestamp(project::epoch()?);
+    relate("SPDXRef-DOCUMENT", "DESCRIBES", &identifier(pause));
     Ok(json!({
         "spdxVersion": "SPDX-2.3",
         "SPDXID": "SPDXRef-DOCUMENT",
@@ -163,7 +178,7 @@ fn sbom(linked: &Linked, revision: &str) -> Result<Value> {
         "name": name,
         "documentNamespace": format!("https://spdx.org/spdxdocs/{name}-{revision}"),
         "creationInfo": {
-            "created": created.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            "created": project::time(project::epoch()?),
             "creators": ["Tool: scripts/release"],
         },
         "packages": packages,
@@ -176,43 +191,85 @@ fn sbom(linked: &Linked, revision: &str) -> Result<Value> {
 }
 
 /// The version that a compiler reports.
-fn version(program: &str) -> Result<String> {
+fn compiler(program: &str) -> Result<String> {
     project::output(Command::new(program).arg("--version").current_dir(project::root()))
 }
 
-/// An unsigned in-toto statement with the SLSA provenance predicate 1.0. It is plain JSON, as
-/// no maintained crate has the predicate's types.
+/// What the provenance is of: files, the index and each manifest. A package URL tells a manifest from
+/// the others; tools look for the digest.
+fn subjects(name: &Reference, images: &[Value], files: &[String]) -> Result<Vec<Value>> {
+    let of = |name: String, sha256: &str| json!({"name": name, "digest": {"sha256": sha256}});
+    let repository = format!("{}/{}", name.registry(), name.repository());
+    let image = |image: &Value| {
+        let digest = image["digest"].as_str().unwrap_or_default();
+        let architecture = image["platform"]["architecture"].as_str();
+        let arch = architecture.map(|arch| format!("arch={arch}&")).unwrap_or_default();
+        let last = repository.rsplit('/').next().unwrap_or_default();
+        let tag = name.tag().unwrap_or_default();
+        let purl = format!("pkg:oci/{last}?{arch}repository_url={repository}&tag={tag}");
+        of(purl, digest.trim_start_matches("sha256:"))
+    };
+    let mut subjects: Vec<_> = images.iter().map(image).collect();
+    for file in files {
+        subjects.push(of(file.clone(), &sha256(&read(file)?)));
+    }
+    Ok(subjects)
+}
+
+/// The checksums of the crates in Cargo.lock, by name and version.
+fn checksums() -> Result<BTreeMap<(String, String), String>> {
+    #[derive(Deserialize)]
+    struct Lock {
+        package: Vec<Locked>,
+    }
+    #[derive(Deserialize)]
+    struct Locked {
+        name: String,
+        version: String,
+        checksum: Option<String>,
+    }
+    let text = std::fs::read_to_string(project::root().join("Cargo.lock"))?;
+    let Lock { package } = toml::from_str(&text).context("Cargo.lock")?;
+    let known = |one: Locked| Some(((one.name, one.version), one.checksum?));
+    Ok(package.into_iter().filter_map(known).collect())
+}
+
+/// An in-toto statement with the SLSA provenance predicate 1.0. It is plain JSON, as no maintained
+/// crate has the predicate's types. docs/provenance.md says what each field means.
 fn provenance(
-    options: &Options,
+    name: &Reference,
+    source: Option<&str>,
     linked: &Linked,
     revision: &str,
-    files: &[String],
+    subjects: &[Value],
 ) -> Result<Value> {
-    let subject =
-        |file: &String| Ok(json!({"name": file, "digest": {"sha256": sha256(&read(file)?)}}));
-    let subjects: Vec<_> = files.iter().map(subject).collect::<Result<_>>()?;
-    let uri = match &options.source()? {
-        Some(source) => format!("git+{source}"),
-        None => "pkg:generic/pause".into(),
+    let version = &linked.metadata.root_package().context("the root package")?.version;
+    let page = |path: &str| match source {
+        Some(source) => format!("{source}/blob/v{version}/{path}"),
+        None => format!("urn:x-pause:{path}"),
     };
-    let source = json!({"uri": uri, "digest": {"gitCommit": revision}});
-    let packages = linked.packages().into_iter();
-    let crates = packages.filter(|package| package.source.is_some());
-    let crates = crates.map(|package| json!({"uri": purl(package)}));
+    let uri = source.map_or("pkg:generic/pause".into(), |source| format!("git+{source}"));
+    let mut materials = vec![json!({"uri": uri, "digest": {"gitCommit": revision}})];
+    let checksums = checksums()?;
+    for package in linked.packages().into_iter().filter(|package| package.source.is_some()) {
+        let checksum = checksums.get(&(package.name.to_string(), package.version.to_string()));
+        let checksum = checksum.with_context(|| format!("Cargo.lock has no {}", package.name))?;
+        materials.push(json!({"uri": purl(package), "digest": {"sha256": checksum}}));
+    }
     Ok(json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": subjects,
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {
-                "buildType": "urn:x-pause:scripts/release",
-                "externalParameters": {"name": options.name()?.whole(), "source": options.source()?},
+                "buildType": page("docs/provenance.md"),
+                "externalParameters": {"name": name.whole(), "source": source},
                 "internalParameters": {"SOURCE_DATE_EPOCH": project::epoch()?},
-                "resolvedDependencies": std::iter::once(source).chain(crates).collect::<Vec<_>>(),
+                "resolvedDependencies": materials,
             },
             "runDetails": {"builder": {
-                "id": "urn:x-pause:scripts/release",
-                "version": {"rustc": version("rustc")?, "cargo": version("cargo")?},
+                "id": page("scripts/release"),
+                "version": {"rustc": compiler("rustc")?, "cargo": compiler("cargo")?},
             }},
         },
     }))

@@ -186,6 +186,16 @@ fn package_lists(suite: &str, architecture: &str) -> Result<PathBuf> {
     Ok(config)
 }
 
+/// Builds a command of cargo, given as NAME@VERSION, if it is missing.
+pub fn install_crate(name: &str) -> Result<()> {
+    let command = name.split('@').next().unwrap_or(name);
+    if has(command) {
+        return Ok(());
+    }
+    say(format!("building {command}"));
+    run(Command::new("cargo").args(["install", "--locked", "--quiet", name]))
+}
+
 /// Whether a command is in the PATH.
 pub fn has(command: &str) -> bool {
     let mut which = Command::new("sh");

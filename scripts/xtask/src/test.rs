@@ -81,13 +81,11 @@ fn lint() -> Result<()> {
     run(Command::new("cargo").args(["fmt", "--all", "--check"]).current_dir(root()))?;
     run(&mut cargo_tests(&["fmt", "--all", "--check"]))?;
     let clippy = ["clippy", "--locked", "--quiet", "--workspace", "--all-targets"];
-    let rest = ["--features", "xtask/sign", "--", "-D", "warnings"];
+    let rest = ["--", "-D", "warnings"];
     // Without their names, the programs that cargo test does not run would be left out.
     let programs = ["--test", "tests", "--test", "e2e", "--bench", "bench"];
     run(&mut cargo_tests(&[&clippy[..], &rest].concat()))?;
-    run(&mut cargo_tests(
-        &[&["clippy", "--locked", "--quiet"], &programs[..], &rest[2..]].concat(),
-    ))?;
+    run(&mut cargo_tests(&[&["clippy", "--locked", "--quiet"], &programs[..], &rest].concat()))?;
     for platform in platforms() {
         let packages =
             ["--package", "pause", "--package", "pause-programs", "--", "-D", "warnings"];
@@ -96,6 +94,31 @@ fn lint() -> Result<()> {
     let line = "grep -rlE '^#!|^# shellcheck shell' scripts tests/machine tests/e2e .ci |
         xargs shellcheck --external-sources";
     run(Command::new("sh").args(["-c", line]).current_dir(root()))
+}
+
+/// The licences and the sources of all crates. Advisories are only printed: one that is published after
+/// today cannot fail this run.
+fn deny() -> Result<()> {
+    setup::install_crate("cargo-deny@0.20.2")?;
+    say("licences, sources and advisories of the crates (cargo-deny)");
+    let deny = |arguments: &[&str]| {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["deny", "--log-level", "error", "--config", "deny.toml"]).args(arguments);
+        cargo.current_dir(root());
+        cargo
+    };
+    let fetched = output(&mut deny(&["fetch", "db"]));
+    if let Err(error) = &fetched {
+        say(format!("the advisories could not be fetched: {error}"));
+    }
+    for manifest in ["Cargo.toml", "tests/Cargo.toml"] {
+        let check = ["--manifest-path", manifest, "check"];
+        run(deny(&check).args(["bans", "licenses", "sources"]))?;
+        if fetched.is_ok() && run(deny(&check).arg("advisories")).is_err() {
+            say(format!("{manifest} has crates with advisories"));
+        }
+    }
+    Ok(())
 }
 
 /// Runs everything.
@@ -112,6 +135,7 @@ pub fn test(options: &Options) -> Result<()> {
     make_image(&image::Options::default())?;
     if options.names.is_empty() {
         lint()?;
+        deny()?;
         say("sizes against tests/size.toml");
         sizes::check(false)?;
         // Whatever is published after today cannot fail this run.
@@ -150,15 +174,7 @@ pub fn program_of_tests(program: &Path) -> Result<Command> {
 /// need no preparation for each. The results are in mutants.out/; .cargo/mutants.toml lists what is
 /// left out, and why.
 pub fn mutants() -> Result<()> {
-    if !setup::has("cargo-mutants") {
-        say("building cargo-mutants");
-        run(Command::new("cargo").args([
-            "install",
-            "--locked",
-            "--quiet",
-            "cargo-mutants@27.1.0",
-        ]))?;
-    }
+    setup::install_crate("cargo-mutants@27.1.0")?;
     // cargo-mutants itself would run just the tests of the package that it changes.
     if run_to_its_end(&mut cargo_tests(&["test", "--locked", "--quiet"])).is_err() {
         bail!("the tests fail without any change");

@@ -7,7 +7,7 @@ tool github.com/cri-o/cri-o/cmd/crio
 
 require github.com/cri-o/cri-o v1.36.1 // indirect
 
-require go.podman.io/image/v5 v5.38.0
+require go.podman.io/image/v5 v5.38.0 // indirect
 
 require (
 	capnproto.org/go/capnp/v3 v3.1.0-alpha.2 // indirect
