@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use oci_spec::distribution::Reference;
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
@@ -194,6 +194,12 @@ fn annotations(options: &Options, created: &str) -> Result<Value> {
 /// The bytes of a blob, by its descriptor.
 fn size(descriptor: &Value) -> u64 {
     descriptor["size"].as_u64().unwrap_or(0)
+}
+
+/// The digest of a blob, in hexadecimal digits, by its descriptor.
+pub fn hex_digest(descriptor: &Value) -> Result<&str> {
+    let digest = descriptor["digest"].as_str().and_then(|digest| digest.strip_prefix("sha256:"));
+    digest.context("a digest")
 }
 
 /// The entry of an image in manifest.json.

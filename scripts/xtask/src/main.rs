@@ -63,9 +63,10 @@ enum Cli {
     ///
     /// and with --sign
     ///
-    ///   SHA256SUMS.sig, pause.intoto.json.sig                      signatures for openssl
-    ///   SHA256SUMS.sigstore.json, pause.intoto.json.sigstore.json  sigstore bundles for cosign
-    ///   pause.pub                                                  the public key
+    ///   SHA256SUMS.sig, pause.intoto.json.sig  signatures for openssl
+    ///   SHA256SUMS.sigstore.json, pause.intoto.json.sigstore.json, pause.spdx.json.sigstore.json
+    ///                                          sigstore bundles for cosign
+    ///   pause.pub                              the public key
     ///
     /// Ends with a line for each file, and with the next commands for whoever publishes it. A second run
     /// makes the same files, and pushes nothing that is in the registry already.
@@ -148,7 +149,7 @@ fn run(cli: Cli) -> Result<()> {
             limit(&only)?;
             make_image(&options).map(drop)
         }
-        Cli::Release(options) => publish::release(options),
+        Cli::Release(options) => publish::release(&options),
         Cli::Bench(options) => bench::bench(&options),
         Cli::Test(options) => test::test(&options),
         Cli::E2e(options) => {

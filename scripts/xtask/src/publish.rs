@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::builder::NonEmptyStringValueParser;
 use oci_spec::distribution::Reference;
+use serde_json::Value;
 use xtask::project::{self, dist, read, say};
 
 use crate::push::{push, skopeo_keeps_indexes};
-use crate::release::{self, SIGNED};
+use crate::release::{self, SIGNED, statement};
 use crate::sign::{self, Key};
 use crate::{image, setup};
 
@@ -23,8 +24,8 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
     /// Pushes the image, under the version as its tag, with the SBOM and the provenance as its
-    /// referrers; with --sign also the signatures. The image has this name in the archives too
-    #[arg(long, value_name = "REGISTRY/NAME", value_parser = parse_push, conflicts_with = "name")]
+    /// referrers; with --sign also the signatures. The name in the archives is that of --name
+    #[arg(long, value_name = "REGISTRY/NAME", value_parser = parse_push)]
     push: Option<Reference>,
     /// Makes a key, PREFIX.key and PREFIX.pub, and nothing else
     #[arg(long, value_name = "PREFIX", requires = "passphrase_file", value_parser = NonEmptyStringValueParser::new())]
@@ -40,16 +41,16 @@ fn parse_push(name: &str) -> Result<Reference> {
 }
 
 /// Makes all files of a release.
-pub fn release(options: Options) -> Result<()> {
+pub fn release(options: &Options) -> Result<()> {
     let phrase = options.passphrase_file.as_deref().unwrap_or(Path::new(""));
     if let Some(prefix) = &options.new_key {
         sign::new_key(prefix, phrase)?;
         say(format!("{prefix}.key: keep it secret; {prefix}.pub: give it to whoever verifies"));
         return Ok(());
     }
-    let mut image = options.image;
-    image.name = options.push.clone().or(image.name);
-    let (name, source) = (image.name()?, image.source()?);
+    let image = &options.image;
+    let (archive, source) = (image.name()?, image.source()?);
+    let name = options.push.as_ref().unwrap_or(&archive);
     if options.sign.is_some() && source.is_none() {
         bail!(
             "a signed release says where its source code is: give --source URL, or a repository to Cargo.toml"
@@ -65,14 +66,15 @@ pub fn release(options: Options) -> Result<()> {
             );
         }
     }
-    let images = crate::make_image(&image)?;
-    let mut files = release::describe(&name, source.as_deref(), &images)?;
+    let images = crate::make_image(image)?;
+    let names = release::Names { image: name, archive: &archive, source: source.as_deref() };
+    let mut files = release::describe(&names, &images)?;
     files.push("SHA256SUMS".into());
     if let Some(key) = &key {
-        files.extend(sign(key)?);
+        files.extend(sign(key, &images)?);
     }
     if options.push.is_some() {
-        push(&name, &images, key.as_ref())?;
+        push(name, &images, key.as_ref())?;
     }
     for file in files {
         say(format!("dist/{file}: {} bytes", fs::metadata(dist(&file))?.len()));
@@ -95,14 +97,17 @@ pub fn release(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// Writes the public key, and for each file that is signed a signature and a sigstore bundle. Returns
-/// their names.
-fn sign(key: &Key) -> Result<Vec<String>> {
-    let [sums, statement] = SIGNED;
+/// Writes the public key, signatures and sigstore bundles. Returns their names.
+fn sign(key: &Key, images: &[Value]) -> Result<Vec<String>> {
+    let [sums, provenance] = SIGNED;
+    let sbom: Value = serde_json::from_slice(&read("pause.spdx.json")?)?;
+    let sbom = statement(images, "https://spdx.dev/Document", &sbom)?;
+    let bundle = |name: &str, content: Vec<u8>| (format!("{name}.sigstore.json"), content);
     let mut files = vec![
         ("pause.pub".to_string(), key.public()?.into_bytes()),
-        (format!("{sums}.sigstore.json"), key.bundle_file(&read(sums)?)?),
-        (format!("{statement}.sigstore.json"), key.bundle_statement(&read(statement)?)?),
+        bundle(sums, key.bundle_file(&read(sums)?)?),
+        bundle(provenance, key.bundle_statement(&read(provenance)?)?),
+        bundle("pause.spdx.json", key.bundle_statement(&sbom)?),
     ];
     for file in SIGNED {
         files.push((format!("{file}.sig"), (key.sign(&read(file)?) + "\n").into_bytes()));

@@ -10,8 +10,8 @@ use oci_spec::distribution::Reference;
 use serde_json::{Value, json};
 use xtask::project::{dist, output, read, say, sha256};
 
-use crate::image::{Blobs, CONFIG, INDEX, MANIFEST};
-use crate::release::SIGNED;
+use crate::image::{Blobs, CONFIG, INDEX, MANIFEST, hex_digest};
+use crate::release::{SIGNED, statement};
 use crate::sign::{BUNDLE, Key, STATEMENT};
 
 /// The media type of the SBOM.
@@ -105,12 +105,6 @@ pub fn push(name: &Reference, images: &[Value], key: Option<&Key>) -> Result<()>
     Ok(())
 }
 
-/// The digest of a blob, in hexadecimal digits.
-fn hex_digest(descriptor: &Value) -> Result<&str> {
-    let digest = descriptor["digest"].as_str().and_then(|digest| digest.strip_prefix("sha256:"));
-    digest.context("a digest")
-}
-
 /// The fields that each descriptor has.
 fn bare(descriptor: &Value) -> Value {
     json!({
@@ -129,8 +123,8 @@ struct Referrer {
     files: Vec<(&'static str, &'static str, Vec<u8>)>,
 }
 
-/// The SBOM and the provenance and, as cosign keeps them, the provenance and a signature of the image
-/// in sigstore bundles.
+/// The SBOM and the provenance and, as cosign keeps them, both of them and a signature of the image in
+/// sigstore bundles.
 fn referrers(images: &[Value], key: Option<&Key>) -> Result<Vec<Referrer>> {
     let file = |kind, name| Ok::<_, anyhow::Error>((kind, name, read(name)?));
     let of = |kind, predicate, files| Referrer { kind, predicate, files };
@@ -138,21 +132,15 @@ fn referrers(images: &[Value], key: Option<&Key>) -> Result<Vec<Referrer>> {
     let sbom = of(SBOM, None, vec![file(SBOM, "pause.spdx.json")?]);
     let Some(key) = key else { return Ok(vec![sbom, of(STATEMENT, None, provenance)]) };
     provenance.push(file(SIGNATURE, "pause.intoto.json.sig")?);
-    let subject = |image| Ok(json!({"digest": {"sha256": hex_digest(image)?}}));
-    let predicate = "https://sigstore.dev/cosign/sign/v1";
-    let statement = json!({
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": images.iter().map(subject).collect::<Result<Vec<_>>>()?,
-        "predicateType": predicate,
-        "predicate": {},
-    });
-    let signature = key.bundle_statement(statement.to_string().as_bytes())?;
-    let bundle = file(BUNDLE, "pause.intoto.json.sigstore.json")?;
+    let signature = "https://sigstore.dev/cosign/sign/v1";
+    let signed = key.bundle_statement(&statement(images, signature, &json!({}))?)?;
+    let bundle = |predicate, file| of(BUNDLE, Some(predicate), vec![file]);
     Ok(vec![
         sbom,
         of(STATEMENT, None, provenance),
-        of(BUNDLE, Some("https://slsa.dev/provenance/v1"), vec![bundle]),
-        of(BUNDLE, Some(predicate), vec![(BUNDLE, "pause.sigstore.json", signature)]),
+        bundle("https://slsa.dev/provenance/v1", file(BUNDLE, "pause.intoto.json.sigstore.json")?),
+        bundle("https://spdx.dev/Document", file(BUNDLE, "pause.spdx.json.sigstore.json")?),
+        bundle(signature, (BUNDLE, "pause.sigstore.json", signed)),
     ])
 }
 

@@ -13,6 +13,8 @@ use sha1::{Digest, Sha1};
 use xtask::platforms::platforms;
 use xtask::project::{self, hex, read, sha256};
 
+use crate::image::hex_digest;
+
 /// The commit of a release. All files must be committed.
 pub fn revision() -> Result<String> {
     match project::revision()? {
@@ -26,13 +28,36 @@ pub fn revision() -> Result<String> {
     }
 }
 
-/// What is signed or not: these are what scripts/release writes beside the signatures.
+/// The files that --sign signs.
 pub const SIGNED: [&str; 2] = ["SHA256SUMS", "pause.intoto.json"];
 
+/// What a release is called, and where its source code is.
+pub struct Names<'a> {
+    /// The image: as it is pushed, or as the archives have it.
+    pub image: &'a Reference,
+    /// The image in the archives.
+    pub archive: &'a Reference,
+    pub source: Option<&'a str>,
+}
+
+/// An in-toto statement about the image: `images` are the descriptors of its index and manifests.
+pub fn statement(images: &[Value], predicate_type: &str, predicate: &Value) -> Result<Vec<u8>> {
+    let subject = |image| Ok(json!({"digest": {"sha256": hex_digest(image)?}}));
+    let subjects: Vec<_> = images.iter().map(subject).collect::<Result<_>>()?;
+    let statement = json!({
+        "_type": STATEMENT_TYPE,
+        "subject": subjects,
+        "predicateType": predicate_type,
+        "predicate": predicate,
+    });
+    Ok(serde_json::to_vec(&statement)?)
+}
+
+const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+
 /// Writes these files for the image that scripts/image left in `dist/`, and returns the names of
-/// all that have a checksum. `name` is the name of the image, and `images` are the descriptors of its
-/// index and manifests.
-pub fn describe(name: &Reference, source: Option<&str>, images: &[Value]) -> Result<Vec<String>> {
+/// all that have a checksum. `images` are the descriptors of the index and the manifests.
+pub fn describe(names: &Names, images: &[Value]) -> Result<Vec<String>> {
     let revision = revision()?;
     let mut files = vec!["pause.oci.tar".to_string()];
     for platform in platforms() {
@@ -48,16 +73,16 @@ pub fn describe(name: &Reference, source: Option<&str>, images: &[Value]) -> Res
         project::replace(&project::dist(name), &serde_json::to_vec_pretty(&document)?)
     };
     write("pause.spdx.json", sbom(&linked, &revision)?)?;
-    let subjects = subjects(name, images, &files)?;
-    write("pause.intoto.json", provenance(name, source, &linked, &revision, &subjects)?)?;
+    let subjects = subjects(names.image, images, &files)?;
+    write("pause.intoto.json", provenance(names, &linked, &revision, &subjects)?)?;
     files.extend(["pause.spdx.json".into(), "pause.intoto.json".into()]);
     let line = |file: &String| Ok(format!("{}  {file}\n", sha256(&read(file)?)));
     let sums: String = files.iter().map(line).collect::<Result<_>>()?;
     project::replace(&project::dist("SHA256SUMS"), sums.as_bytes())?;
     // Signatures of other files would not match these.
-    for end in ["sig", "sigstore.json"] {
-        for file in SIGNED {
-            let _ = std::fs::remove_file(project::dist(&format!("{file}.{end}")));
+    for file in [SIGNED[0], SIGNED[1], "pause.spdx.json"] {
+        for end in [".sig", ".sigstore.json"] {
+            let _ = std::fs::remove_file(project::dist(&format!("{file}{end}")));
         }
     }
     let _ = std::fs::remove_file(project::dist("pause.pub"));
@@ -201,15 +226,14 @@ fn subjects(name: &Reference, images: &[Value], files: &[String]) -> Result<Vec<
     let of = |name: String, sha256: &str| json!({"name": name, "digest": {"sha256": sha256}});
     let repository = format!("{}/{}", name.registry(), name.repository());
     let image = |image: &Value| {
-        let digest = image["digest"].as_str().unwrap_or_default();
         let architecture = image["platform"]["architecture"].as_str();
         let arch = architecture.map(|arch| format!("arch={arch}&")).unwrap_or_default();
         let last = repository.rsplit('/').next().unwrap_or_default();
         let tag = name.tag().unwrap_or_default();
         let purl = format!("pkg:oci/{last}?{arch}repository_url={repository}&tag={tag}");
-        of(purl, digest.trim_start_matches("sha256:"))
+        Ok(of(purl, hex_digest(image)?))
     };
-    let mut subjects: Vec<_> = images.iter().map(image).collect();
+    let mut subjects: Vec<_> = images.iter().map(image).collect::<Result<_>>()?;
     for file in files {
         subjects.push(of(file.clone(), &sha256(&read(file)?)));
     }
@@ -236,14 +260,9 @@ fn checksums() -> Result<BTreeMap<(String, String), String>> {
 
 /// An in-toto statement with the SLSA provenance predicate 1.0. It is plain JSON, as no maintained
 /// crate has the predicate's types. docs/provenance.md says what each field means.
-fn provenance(
-    name: &Reference,
-    source: Option<&str>,
-    linked: &Linked,
-    revision: &str,
-    subjects: &[Value],
-) -> Result<Value> {
+fn provenance(names: &Names, linked: &Linked, revision: &str, subjects: &[Value]) -> Result<Value> {
     let version = &linked.metadata.root_package().context("the root package")?.version;
+    let source = names.source;
     let page = |path: &str| match source {
         Some(source) => format!("{source}/blob/v{version}/{path}"),
         None => format!("urn:x-pause:{path}"),
@@ -257,13 +276,17 @@ fn provenance(
         materials.push(json!({"uri": purl(package), "digest": {"sha256": checksum}}));
     }
     Ok(json!({
-        "_type": "https://in-toto.io/Statement/v1",
+        "_type": STATEMENT_TYPE,
         "subject": subjects,
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {
                 "buildType": page("docs/provenance.md"),
-                "externalParameters": {"name": name.whole(), "source": source},
+                "externalParameters": {
+                    "name": names.image.whole(),
+                    "archive": names.archive.whole(),
+                    "source": source,
+                },
                 "internalParameters": {"SOURCE_DATE_EPOCH": project::epoch()?},
                 "resolvedDependencies": materials,
             },

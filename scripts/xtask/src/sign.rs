@@ -1,8 +1,9 @@
 //! Signs by a key of cosign: P-256, encrypted by a passphrase. The same key and the same content have
 //! the same signature each time (RFC 6979), so that a release can be signed and pushed again.
 //!
-//! The format of the key is that of sigstore/pkg/cryptoutils and go-securesystemslib/encrypted. There
-//! is no crate for it that does not bring OpenSSL, a C compiler's worth of AWS-LC or an old RSA along.
+//! The format of the key is that of the Go packages sigstore/pkg/cryptoutils and
+//! go-securesystemslib/encrypted. The crate for it, sigstore, brings OpenSSL or AWS-LC along, which are C,
+//! and before 0.15 an RSA with a known flaw (RUSTSEC-2023-0071).
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
