@@ -272,12 +272,15 @@ fn refuses_bad_names_sources_and_times() {
         "localhost/pause:1 2",
         "localhost/pause@sha256:00",
         "https://localhost/pause:1",
+        &format!("localhost/pause:{}", "a".repeat(121)),
     ] {
         refused(&image(&checkout, &["--name", name], &[]), &format!("'{name}'"));
     }
     for (arguments, reason) in [
         (&["--name"][..], "a value is required for '--name <NAME>'"),
         (&["--source", "here"], "it wants a URL"),
+        (&["--source", "https://"], "it wants a URL"),
+        (&["--source", "https://git.example/pause?x#y"], "it wants a URL"),
         (&["--only", "mips"], "there is no 'mips'"),
         (&["--only"], "a value is required for '--only <LIST>'"),
         (&["--frob"], "unexpected argument '--frob'"),

@@ -226,6 +226,16 @@ fn refuses_bad_keys_and_names() {
     assert!(new_key(&file("key")).status.success());
     refused(&new_key(&file("key")), "exists, and is not replaced");
     refused(&new_key(""), "a value is required");
+    fs::write(&none, "\n").expect("a file");
+    let without = release(&["--new-key", &file("empty"), "--passphrase-file", &none]);
+    refused(&without, "has no passphrase");
+    fs::remove_file(&none).expect("the file");
+    // On a full disk no half of a pair is left.
+    let full = "mount -t tmpfs -o size=4k none \"$1\" && ! scripts/release --new-key \"$1/key\" --passphrase-file \"$2\"; ls \"$1\"";
+    fs::create_dir(file("full")).expect("a folder");
+    let mut unshare = checkout.command(&["unshare", "--mount", "sh", "-c", full, "sh"]);
+    let output = unshare.args([&file("full"), &phrase]).output().expect("unshare");
+    assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{output:?}");
     fs::create_dir(file("half.pub")).expect("a folder");
     refused(&new_key(&file("half")), "exists, and is not replaced");
     assert!(!folder.join("half.key").exists(), "it has a key without its other half");

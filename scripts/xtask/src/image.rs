@@ -46,6 +46,10 @@ impl Options {
 /// Checks that a name has a host and a tag. Engines would fill in different ones.
 pub fn parse_name(name: &str) -> Result<Reference> {
     match Reference::from_str(name) {
+        // A tag has 128 characters at most, and Docker's image store gets one with the architecture.
+        Ok(parsed) if parsed.tag().is_some_and(|tag| tag.len() > 120) => {
+            bail!("it wants a tag of at most 120 characters")
+        }
         Ok(parsed)
             if parsed.whole() == name && parsed.digest().is_none() && parsed.tag().is_some() =>
         {
@@ -56,10 +60,13 @@ pub fn parse_name(name: &str) -> Result<Reference> {
 }
 
 fn parse_source(source: &str) -> Result<String> {
-    let scheme = source.split_once("://").map_or("", |(scheme, _)| scheme);
+    let source = source.trim_end_matches('/');
+    let (scheme, rest) = source.split_once("://").unwrap_or_default();
     let known = |letter: char| letter.is_ascii_lowercase() || letter == '+';
-    if scheme.is_empty() || !scheme.chars().all(known) || source.contains(' ') {
-        bail!("it wants a URL, as https://git.example/pause");
+    let in_path = |letter: char| letter.is_ascii_graphic() && !"?#%\"<>\\".contains(letter);
+    let has_host = rest.starts_with(|first: char| first.is_ascii_alphanumeric());
+    if scheme.is_empty() || !scheme.chars().all(known) || !has_host || !rest.chars().all(in_path) {
+        bail!("it wants a URL without a query, as https://git.example/pause");
     }
     Ok(source.into())
 }
@@ -120,7 +127,7 @@ fn add(
 
 /// The layer, with `/pause` as its only entry. The oldest tar format (v7) has the shortest
 /// header, and the time is 0, so that the layer depends on the binary alone.
-fn layer(pause: &[u8]) -> Result<Vec<u8>> {
+pub fn layer(pause: &[u8]) -> Result<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
     add(&mut layer, Header::new_old(), ("pause", 0o755, 0), pause)?;
     Ok(layer.into_inner()?)

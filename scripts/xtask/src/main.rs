@@ -137,6 +137,7 @@ fn make_image(options: &image::Options) -> Result<Vec<serde_json::Value>> {
              SOURCE_DATE_EPOCH its time, and {REVISION} its hash"
         ));
     }
+    release::forget();
     build::build(&platforms())?;
     image::pack(options)
 }

@@ -189,9 +189,11 @@ pub const REVISION: &str = "PAUSE_REVISION";
 /// The time of the source in seconds since 1970: SOURCE_DATE_EPOCH if it is set, else the time
 /// of the commit, else 0.
 pub fn epoch() -> Result<u64> {
-    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+    if let Some(epoch) = std::env::var_os("SOURCE_DATE_EPOCH") {
+        let epoch = epoch.to_string_lossy();
         return match epoch.parse() {
-            Ok(seconds) if seconds < 1 << 33 => Ok(seconds), // what a tar header holds
+            // What a tar header holds.
+            Ok(seconds) if seconds < 1 << 33 && !epoch.starts_with('+') => Ok(seconds),
             _ => bail!("SOURCE_DATE_EPOCH wants seconds since 1970, not '{epoch}'"),
         };
     }

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail};
 use clap::builder::NonEmptyStringValueParser;
 use oci_spec::distribution::Reference;
 use serde_json::Value;
+use xtask::platforms::ONLY;
 use xtask::project::{self, dist, read, say};
 
-use crate::push::{push, skopeo_keeps_indexes};
+use crate::push::{push, want_new_skopeo};
 use crate::release::{self, SIGNED, statement};
 use crate::sign::{self, Key};
 use crate::{image, setup};
@@ -28,7 +29,13 @@ pub struct Options {
     #[arg(long, value_name = "REGISTRY/NAME", value_parser = parse_push)]
     push: Option<Reference>,
     /// Makes a key, PREFIX.key and PREFIX.pub, and nothing else
-    #[arg(long, value_name = "PREFIX", requires = "passphrase_file", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        requires = "passphrase_file",
+        conflicts_with_all = ["sign", "push", "name", "source"],
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     new_key: Option<String>,
     #[command(flatten)]
     image: image::Options,
@@ -58,13 +65,12 @@ pub fn release(options: &Options) -> Result<()> {
     }
     let key = options.sign.as_deref().map(|key| Key::open(key, phrase)).transpose()?;
     release::revision()?;
+    if let Ok(only) = std::env::var(ONLY) {
+        say(format!("{ONLY}: only {only}; the other platforms are left out"));
+    }
     if options.push.is_some() {
         setup::install_lists(&["push"])?;
-        if !skopeo_keeps_indexes()? {
-            bail!(
-                "this skopeo knows no OCI 1.1: use that of Debian 13, or another of 1.18 or later"
-            );
-        }
+        want_new_skopeo()?;
     }
     let images = crate::make_image(image)?;
     let names = release::Names { image: name, archive: &archive, source: source.as_deref() };

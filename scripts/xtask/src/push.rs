@@ -20,15 +20,49 @@ const SBOM: &str = "application/spdx+json";
 const SIGNATURE: &str = "application/vnd.pause.signature.v1+base64";
 
 /// The repository in a registry, by skopeo, which knows the user's credentials.
-struct Repository(String);
+struct Repository {
+    /// With the transport, as skopeo takes it.
+    name: String,
+    /// The tags that are there. What is there is never taken for missing, whatever error a registry gives.
+    tags: Vec<String>,
+}
+
+/// A command of skopeo, which waits for a registry for ten minutes at most.
+fn skopeo(arguments: &[&str]) -> Command {
+    let mut skopeo = Command::new("skopeo");
+    skopeo.arg("--command-timeout=10m").args(arguments);
+    skopeo
+}
 
 impl Repository {
+    fn open(name: &Reference) -> Result<Self> {
+        let name = format!("docker://{}/{}", name.registry(), name.repository());
+        let tags = match output(skopeo(&["list-tags"]).arg(&name)) {
+            Ok(list) => {
+                let list: Value = serde_json::from_str(&list).context("skopeo list-tags")?;
+                serde_json::from_value(list["Tags"].clone()).unwrap_or_default()
+            }
+            // As the registries say it of a repository into which nothing was pushed yet.
+            Err(error) => {
+                let text = error.to_string();
+                let (_, reason) = text.split_once("fetching tags list").unwrap_or_default();
+                let reason = reason.trim_start_matches([':', ' ']);
+                let missing = ["repository name not known", "name unknown", "404 (Not Found)"];
+                if !missing.iter().any(|start| reason.starts_with(start)) {
+                    return Err(error.context(format!("cannot list what is in {name}")));
+                }
+                Vec::new()
+            }
+        };
+        Ok(Self { name, tags })
+    }
+
     /// Copies something to a tag or a digest (`:TAG`, `@DIGEST`) of the repository.
     fn push(&self, from: &str, to: &str, options: &[&str]) -> Result<()> {
-        let mut skopeo = Command::new("skopeo");
-        skopeo.args(["copy", "--quiet", "--preserve-digests"]).args(options).arg(from);
-        let to = format!("{}{to}", self.0);
-        output(skopeo.arg(&to)).map(drop).with_context(|| format!("cannot push {to}"))
+        let mut skopeo = skopeo(&["copy", "--quiet", "--preserve-digests"]);
+        let to = format!("{}{to}", self.name);
+        let pushed = output(skopeo.args(options).args([from, &to]));
+        pushed.map(drop).with_context(|| format!("cannot push {to}"))
     }
 
     /// Pushes the one manifest or index at the top of a layout.
@@ -44,42 +78,50 @@ impl Repository {
 
     /// The manifest or the index at a tag, if there is one.
     fn get(&self, tag: &str, options: &[&str]) -> Result<Option<String>> {
-        let mut skopeo = Command::new("skopeo");
-        skopeo.args(["inspect", "--raw"]).args(options).arg(format!("{}:{tag}", self.0));
-        match output(&mut skopeo) {
-            // As the registries say it: of a manifest, or of the whole repository.
-            Err(error)
-                if ["unknown", "not found"].iter().any(|no| error.to_string().contains(no)) =>
-            {
-                Ok(None)
-            }
-            done => done.map(Some),
+        if !self.tags.iter().any(|one| one == tag) {
+            return Ok(None);
         }
+        let name = format!("{}:{tag}", self.name);
+        let read = output(skopeo(&["inspect", "--raw"]).args(options).arg(&name));
+        read.map(Some).with_context(|| format!("cannot read {name}"))
     }
 
-    fn get_json(&self, tag: &str, options: &[&str]) -> Result<Option<Value>> {
-        let text = self.get(tag, options)?;
-        let json = text.map(|text| serde_json::from_str(&text)).transpose();
-        json.with_context(|| format!("{}:{tag}", self.0))
+    /// The same as JSON, which has to have a list in a field.
+    fn get_json(&self, tag: &str, options: &[&str], list: &str) -> Result<Option<Value>> {
+        let Some(text) = self.get(tag, options)? else { return Ok(None) };
+        match serde_json::from_str::<Value>(&text) {
+            Ok(json) if json.pointer(list).is_some_and(Value::is_array) => Ok(Some(json)),
+            _ => bail!(
+                "{}:{tag} is none of cosign's or of oras': see what it is, and delete it",
+                self.name
+            ),
+        }
     }
 }
 
-/// Whether skopeo keeps a field of an index that is new in version 1.1 of the OCI specification, as
-/// that of Debian 12 does not.
-pub fn skopeo_keeps_indexes() -> Result<bool> {
+/// Ends with one line if skopeo drops a field of an index that is new in version 1.1 of the OCI
+/// specification, as that of Debian 12 does.
+pub fn want_new_skopeo() -> Result<()> {
     let mut blobs = Blobs::default();
     let mut manifest = blobs.add_json(MANIFEST, &json!({}));
     manifest["artifactType"] = SBOM.into();
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [manifest]});
     let index = blobs.add_json(INDEX, &index);
     let folder = tempfile::tempdir()?;
-    let there = Repository(format!("oci:{}", folder.path().display()));
-    Ok(there.push_blobs(blobs, &index, ":test", &["--multi-arch", "index-only"]).is_ok())
+    let there = Repository { name: format!("oci:{}", folder.path().display()), tags: vec![] };
+    match there.push_blobs(blobs, &index, ":test", &["--multi-arch", "index-only"]) {
+        Err(error) if format!("{error:#}").contains("must be converted") => {
+            bail!(
+                "this skopeo knows no OCI 1.1: use that of Debian 13, or another of 1.18 or later"
+            )
+        }
+        done => done,
+    }
 }
 
 /// Pushes the image, and what refers to its index and to each manifest: `images` are their descriptors.
 pub fn push(name: &Reference, images: &[Value], key: Option<&Key>) -> Result<()> {
-    let there = Repository(format!("docker://{}/{}", name.registry(), name.repository()));
+    let there = Repository::open(name)?;
     let tag = name.tag().context("a tag")?;
     match there.get(tag, &[])? {
         None => {
@@ -94,15 +136,27 @@ pub fn push(name: &Reference, images: &[Value], key: Option<&Key>) -> Result<()>
             "{name} is another image, and is not replaced: raise the version, or delete the tag"
         ),
     }
-    let new = push_referrers(&there, images, &referrers(images, key)?)?;
-    say(format!("{name}: {new} new referrers, of the index and of each manifest"));
-    let Some(key) = key else { return Ok(()) };
-    let mut new = 0;
-    for image in images {
-        new += push_signature(&there, name, hex_digest(image)?, key)?;
+    let referrers = referrers(images, key)?;
+    // A registry has no transactions: somebody else who pushes at the same time may replace what was
+    // pushed here. It is read again until nothing is missing.
+    for _ in 0..5 {
+        let there = Repository::open(name)?;
+        let new = push_referrers(&there, images, &referrers)?;
+        say(format!("{name}: {new} new referrers, of the index and of each manifest"));
+        let mut signatures = 0;
+        for image in images {
+            if let Some(key) = key {
+                signatures += push_signature(&there, name, hex_digest(image)?, key)?;
+            }
+        }
+        if key.is_some() {
+            say(format!("{name}: {signatures} new signatures, of the index and of each manifest"));
+        }
+        if new + signatures == 0 {
+            return Ok(());
+        }
     }
-    say(format!("{name}: {new} new signatures, of the index and of each manifest"));
-    Ok(())
+    bail!("{name}: somebody else pushes at the same time; run this again when they have ended")
 }
 
 /// The fields that each descriptor has.
@@ -184,8 +238,8 @@ fn push_referrers(there: &Repository, images: &[Value], referrers: &[Referrer]) 
         // added theirs.
         let tag = format!("sha256-{}", hex_digest(image)?);
         let empty = || json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []});
-        let mut index = there.get_json(&tag, &[])?.unwrap_or_else(empty);
-        let list = index["manifests"].as_array_mut().with_context(|| format!("{tag}: no index"))?;
+        let mut index = there.get_json(&tag, &[], "/manifests")?.unwrap_or_else(empty);
+        let list = index["manifests"].as_array_mut().context("a list")?;
         let before = list.len();
         for referrer in referrers {
             let descriptor = refer(referrer, image, &mut blobs);
@@ -231,8 +285,8 @@ fn push_signature(there: &Repository, name: &Reference, digest: &str, key: &Key)
     let mut layer = blobs.add("application/vnd.dev.cosign.simplesigning.v1+json", payload);
     layer["annotations"] = json!({"dev.cosignproject.cosign/signature": signature});
     let empty = || json!({"schemaVersion": 2, "mediaType": MANIFEST, "layers": []});
-    let mut manifest = there.get_json(&tag, &[])?.unwrap_or_else(empty);
-    let layers = manifest["layers"].as_array_mut().context("a manifest")?;
+    let mut manifest = there.get_json(&tag, &[], "/layers")?.unwrap_or_else(empty);
+    let layers = manifest["layers"].as_array_mut().context("a list")?;
     let is_ours = |one: &Value| {
         one["digest"] == layer["digest"] && one["annotations"] == layer["annotations"]
     };
@@ -241,9 +295,12 @@ fn push_signature(there: &Repository, name: &Reference, digest: &str, key: &Key)
     }
     let mut config = match layers.len() {
         0 => json!({"architecture": "", "os": "", "rootfs": {"type": "layers", "diff_ids": []}}),
-        _ => there.get_json(&tag, &["--config"])?.context("the configuration of a signature")?,
+        _ => {
+            let config = there.get_json(&tag, &["--config"], "/rootfs/diff_ids")?;
+            config.context("the configuration of a signature")?
+        }
     };
-    let ids = config["rootfs"]["diff_ids"].as_array_mut().context("a configuration")?;
+    let ids = config["rootfs"]["diff_ids"].as_array_mut().context("a list")?;
     ids.push(layer["digest"].clone());
     layers.push(layer);
     manifest["config"] = blobs.add_json(CONFIG, &config);

@@ -31,6 +31,16 @@ pub fn revision() -> Result<String> {
 /// The files that --sign signs.
 pub const SIGNED: [&str; 2] = ["SHA256SUMS", "pause.intoto.json"];
 
+/// Removes the checksums and signatures of an earlier release: they would not match what is made now.
+pub fn forget() {
+    for file in [SIGNED[0], SIGNED[1], "pause.spdx.json"] {
+        for end in ["", ".sig", ".sigstore.json"] {
+            let _ = std::fs::remove_file(project::dist(&format!("{file}{end}")));
+        }
+    }
+    let _ = std::fs::remove_file(project::dist("pause.pub"));
+}
+
 /// What a release is called, and where its source code is.
 pub struct Names<'a> {
     /// The image: as it is pushed, or as the archives have it.
@@ -79,13 +89,6 @@ pub fn describe(names: &Names, images: &[Value]) -> Result<Vec<String>> {
     let line = |file: &String| Ok(format!("{}  {file}\n", sha256(&read(file)?)));
     let sums: String = files.iter().map(line).collect::<Result<_>>()?;
     project::replace(&project::dist("SHA256SUMS"), sums.as_bytes())?;
-    // Signatures of other files would not match these.
-    for file in [SIGNED[0], SIGNED[1], "pause.spdx.json"] {
-        for end in [".sig", ".sigstore.json"] {
-            let _ = std::fs::remove_file(project::dist(&format!("{file}{end}")));
-        }
-    }
-    let _ = std::fs::remove_file(project::dist("pause.pub"));
     Ok(files)
 }
 
@@ -263,11 +266,18 @@ fn checksums() -> Result<BTreeMap<(String, String), String>> {
 fn provenance(names: &Names, linked: &Linked, revision: &str, subjects: &[Value]) -> Result<Value> {
     let version = &linked.metadata.root_package().context("the root package")?.version;
     let source = names.source;
+    // Where a browser finds a file, at the hosts that have a page for each.
     let page = |path: &str| match source {
-        Some(source) => format!("{source}/blob/v{version}/{path}"),
-        None => format!("urn:x-pause:{path}"),
+        Some(source) if source.starts_with("http") => {
+            format!("{}/blob/v{version}/{path}", source.trim_end_matches(".git"))
+        }
+        _ => format!("urn:x-pause:{path}"),
     };
-    let uri = source.map_or("pkg:generic/pause".into(), |source| format!("git+{source}"));
+    let uri = match source {
+        Some(source) if source.starts_with("git") => source.into(),
+        Some(source) => format!("git+{source}"),
+        None => "pkg:generic/pause".into(),
+    };
     let mut materials = vec![json!({"uri": uri, "digest": {"gitCommit": revision}})];
     let checksums = checksums()?;
     for package in linked.packages().into_iter().filter(|package| package.source.is_some()) {

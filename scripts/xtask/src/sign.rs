@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use crypto_secretbox::aead::{Aead, KeyInit};
@@ -119,7 +119,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// The passphrase in a file, whose first line it is, as skopeo takes it.
 fn passphrase(path: &Path) -> Result<Vec<u8>> {
     let text = read(path)?;
-    Ok(text.split(|byte| *byte == b'\n').next().unwrap_or_default().to_vec())
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
 }
 
 /// A private key that was opened.
@@ -184,16 +185,24 @@ pub fn new_key(prefix: &str, phrase: &Path) -> Result<()> {
     if let Some(there) = [&private, &public].into_iter().find(|name| Path::new(name).exists()) {
         bail!("{there} exists, and is not replaced");
     }
+    let passphrase = passphrase(phrase)?;
+    if passphrase.is_empty() {
+        bail!("{} has no passphrase in its first line", phrase.display());
+    }
     let key = Key(SecretKey::generate());
-    let pem = Stored::close(&key.0, &passphrase(phrase)?)?;
+    let pem = Stored::close(&key.0, &passphrase)?;
     let write = |name: &str, mode: u32, content: &str| {
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(mode).open(name)?;
         file.write_all(content.as_bytes())
     };
-    write(&private, 0o600, &pem).with_context(|| private.clone())?;
-    write(&public, 0o644, &key.public()?).map_err(|error| {
-        let _ = fs::remove_file(&private);
-        anyhow!("{public}: {error}")
-    })
+    for (name, mode, content) in [(&private, 0o600, &pem), (&public, 0o644, &key.public()?)] {
+        if let Err(error) = write(name, mode, content) {
+            // No half of a pair is left.
+            let _ = fs::remove_file(&private);
+            let _ = fs::remove_file(&public);
+            bail!("{name}: {error}");
+        }
+    }
+    Ok(())
 }
