@@ -1,4 +1,4 @@
-//! README and docs/ quote files of the project word for word, and have recipes that a test can read.
+//! README and docs/ quote files of the project word for word.
 
 use std::fs;
 
@@ -9,22 +9,10 @@ use harness::{tests, thousands};
 
 pub fn list(suite: &mut Suite) {
     suite.host(tests![
-        its_recipes_have_seven_steps,
         it_has_the_contract,
         its_image_has_this_version,
         they_have_the_sizes_of_size_toml,
     ]);
-}
-
-/// `scripts/e2e switch` carries them out: note, pull, edit, check, restart, verify, roll back.
-fn its_recipes_have_seven_steps() {
-    for runtime in ["containerd 2.x", "containerd 1.x", "CRI-O"] {
-        let steps = documentation::recipe(runtime);
-        assert!(
-            steps.len() == 7 && steps.iter().all(|step| !step.is_empty()),
-            "{runtime}: {steps:?}"
-        );
-    }
 }
 
 /// The contract and its limits in `src/main.rs`.

@@ -10,7 +10,7 @@ use harness::checkout::{COMMIT, Checkout};
 use harness::programs::{HOST, Platform, dist, host_platform, pause, platforms, root};
 use harness::suite::Suite;
 use harness::tests;
-use harness::{Folder, VERSION, documentation, refused};
+use harness::{Folder, VERSION, documentation, refused, sha256};
 
 pub fn list(suite: &mut Suite) {
     suite.prepared(tests![
@@ -53,11 +53,13 @@ fn says_of_what_and_by_what_it_was_made() {
     for file in &binaries {
         assert!(sums.contains(&format!("{file}.debug: OK\n")), "{sums}");
         assert!(sums.contains(&format!("{file}.oci.tar: OK\n")), "{sums}");
+        let switch = file.replace("pause-linux", "pause-switch-linux");
+        assert!(sums.contains(&format!("{switch}: OK\n")), "{sums}");
     }
     for file in binaries.iter().map(String::as_str).chain(others) {
         assert!(sums.contains(&format!("{file}: OK\n")), "{sums}");
     }
-    let count = 3 * binaries.len() + others.len();
+    let count = 4 * binaries.len() + others.len();
     assert_eq!(sums.lines().count(), count + count + 1, "and no other: {sums}");
 
     // A library for SPDX reads it, and it agrees with the files and with Cargo.lock.
@@ -119,7 +121,10 @@ fn says_of_what_and_by_what_it_was_made() {
     let manifests = images["manifests"].as_array().expect("manifests").iter();
     let mut digests = vec![index.to_string()];
     digests.extend(manifests.map(|one| one["digest"].as_str().expect("a digest").into()));
-    for line in checkout.run("cd dist && sha256sum pause.oci.tar pause-linux-*").lines() {
+    for line in checkout
+        .run("cd dist && sha256sum pause.oci.tar pause-linux-* pause-switch-linux-*")
+        .lines()
+    {
         digests.push(format!("sha256:{}", &line[..64]));
     }
     let digest = |one: &Value| format!("sha256:{}", one["digest"]["sha256"].as_str().expect("one"));
@@ -149,6 +154,16 @@ fn says_of_what_and_by_what_it_was_made() {
         statement["predicate"]["runDetails"]["builder"]["version"]["rustc"],
         checkout.run("rustc --version")
     );
+
+    // pause-switch is static, and knows what it compares a node with.
+    for one in two_platforms() {
+        let file = fs::read(checkout.path().join("dist").join(one.switch_file())).expect("it");
+        assert!(file.len() < 3_000_000, "{} bytes", file.len());
+        let elf = goblin::elf::Elf::parse(&file).expect("ELF");
+        assert!(elf.interpreter.is_none() && elf.libraries.is_empty());
+        let sum = sha256(&dist(&one.architecture));
+        assert!(file.windows(64).any(|part| part == sum.as_bytes()), "it has no {sum}");
+    }
 
     // A second run at another time gives the same files.
     let before = checkout.run("cat dist/SHA256SUMS");

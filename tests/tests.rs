@@ -26,6 +26,7 @@ mod shape;
 mod signals;
 mod starting;
 mod surroundings;
+mod switch;
 mod system_calls;
 mod traced;
 
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
             signals::list,
             starting::list,
             surroundings::list,
+            switch::list,
             system_calls::list,
             traced::list,
         ] {

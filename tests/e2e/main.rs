@@ -197,13 +197,13 @@ fn on(title: &str, runtime: Runtime, check: fn(&Node, &mut Report)) -> (String, 
     })
 }
 
-/// The recipe with this heading.
-fn recipe(heading: &'static str, runtime: Runtime) -> (String, Check) {
-    titled(&format!("the recipe for {heading}"), move |work, images, report| {
+/// pause-switch on a node with this runtime.
+fn pause_switch(name: &str, runtime: Runtime) -> (String, Check) {
+    titled(&format!("pause-switch on {name}"), move |work, images, report| {
         if runtime == Runtime::Containerd1 && !has_containerd1() {
             return report.left_out("containerd 1.x: another version is installed");
         }
-        switch::check(runtime, heading, work, images, report);
+        switch::check(runtime, work, images, report);
     })
 }
 
@@ -224,9 +224,9 @@ fn of(part: &str) -> Vec<(String, Check)> {
             on("--endpoint of CRI-O", Crio, command::endpoint),
         ],
         "switch" => vec![
-            recipe("containerd 2.x", Containerd2),
-            recipe("containerd 1.x", Containerd1),
-            recipe("CRI-O", Crio),
+            pause_switch("containerd 2.x", Containerd2),
+            pause_switch("containerd 1.x", Containerd1),
+            pause_switch("CRI-O", Crio),
         ],
         "signed" => vec![titled("a signed release", signed::check)],
         "scanners" => vec![titled("scanners and validators", scanners::check)],
@@ -257,7 +257,7 @@ fn of(part: &str) -> Vec<(String, Check)> {
             kubelet::check(node, report);
         })],
         "endpoint" => vec![on("--endpoint of Debian's containerd", Containerd1, command::endpoint)],
-        "air-gapped" => vec![recipe("containerd 1.x", Containerd1)],
+        "air-gapped" => vec![pause_switch("containerd 1.x, without a registry", Containerd1)],
         "cell" => vec![titled("containerd 2.x in a cell", |work, images, report| {
             let node = Node::in_cell(Containerd2, PAUSE, work, images);
             report.versions(&node.programs);

@@ -156,7 +156,7 @@ impl Node {
         }
         node.start();
         images.import(&node);
-        // A node that will be switched gets pause by the recipe of docs/switch.md.
+        // A node that will be switched gets pause by pause-switch.
         if pause != PREVIOUS {
             images.import_pause(&node);
         }

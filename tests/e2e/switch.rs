@@ -1,7 +1,6 @@
-//! The recipes of docs/switch.md for switching a node to pause, and for going back, carried out word for
-//! word on a node whose kubelet runs pods on another pause.
+//! pause-switch on a node whose kubelet runs pods on another pause: there and back.
 
-use harness::{documentation, until_at_most};
+use harness::{text, until_at_most};
 
 use crate::Work;
 use crate::images::{Images, PAUSE, PREVIOUS, archive};
@@ -10,8 +9,11 @@ use crate::node::{LIMIT, Node, Runtime, bin};
 use crate::pod::is_ours;
 use crate::report::Report;
 
-/// The name that the recipes give our image. The registry of the cell is the mirror of every host.
+/// The name of our image on a node with a registry. The registry of the cell is the mirror of every host.
 const NEW: &str = concat!("registry.example/pause:", env!("PAUSE_VERSION"));
+
+/// A name that no registry has, and that is not the one in the archive.
+const AIR_GAPPED: &str = "air-gapped.example/infra/pause:1";
 
 /// An image that no container uses and nobody pins, as a control.
 const UNPINNED: &str = "localhost/e2e:app-2";
@@ -19,46 +21,7 @@ const UNPINNED: &str = "localhost/e2e:app-2";
 /// The image of the containers.
 const SLEEPER: &str = "localhost/e2e:sleeper";
 
-/// Carries out a step with the variables of those before. A pipe fails if any of its commands
-/// does.
-const CARRY_OUT: &str = "
-set -e -o pipefail
-PATH=/run/recipe:@PATH@
-[ ! -e /run/recipe/variables ] || . /run/recipe/variables
-set -o allexport
-. /run/recipe/step
-export -p >/run/recipe/variables
-";
-
-/// A shell that carries out the steps of a recipe one after another: what one step sets, the
-/// next one has, as in the terminal of whoever follows that page.
-struct Shell<'a> {
-    node: &'a Node,
-    steps: Vec<String>,
-}
-
-impl Shell<'_> {
-    /// Carries out step `number`, counted from 1, and returns what it prints.
-    #[track_caller]
-    fn step(&self, number: usize) -> String {
-        self.node.write("/run/recipe/step", &self.steps[number - 1]);
-        // The machine has a containerd of its own, which is not the one that was built.
-        let path = match self.node.is_in_cell() {
-            true => "$PATH",
-            false => "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        };
-        let carry_out = CARRY_OUT.replace("@PATH@", path);
-        self.node.write("/run/recipe/carry-out", &carry_out);
-        self.node.sh("bash /run/recipe/carry-out")
-    }
-
-    /// Ends the terminal: the next step knows nothing of the ones before.
-    fn close(&self) {
-        self.node.sh("rm -f /run/recipe/variables");
-    }
-}
-
-/// Makes a node whose sandboxes run the old pause, and what a recipe calls. A cell has a
+/// Makes a node whose sandboxes run the old pause, and what pause-switch calls. A cell has a
 /// registry, and no systemd, so that a small script restarts the daemons. A machine with systemd
 /// has no registry: it is an air-gapped node.
 fn old_node(runtime: Runtime, work: &Work, images: &Images) -> Node {
@@ -67,13 +30,13 @@ fn old_node(runtime: Runtime, work: &Work, images: &Images) -> Node {
     if node.is_in_cell() {
         node.cell().registry();
         images.serve_pause(&node);
-        node.write("/run/recipe/systemctl", include_str!("config/systemctl"));
-        node.sh("chmod 755 /run/recipe/systemctl");
+        node.write("/run/switch/systemctl", include_str!("config/systemctl"));
+        node.sh("chmod 755 /run/switch/systemctl");
     } else {
         let crictl = bin().join("crictl");
         node.sh(&format!(
             "{ctr} images tag {imported} {PREVIOUS}
-             mkdir -p /run/recipe && ln -sf {} /run/recipe/",
+             mkdir -p /run/switch && ln -sf {} /run/switch/",
             crictl.display()
         ));
     }
@@ -91,21 +54,6 @@ fn old_node(runtime: Runtime, work: &Work, images: &Images) -> Node {
         &format!("runtime-endpoint: {0}\nimage-endpoint: {0}\n", node.endpoint),
     );
     node
-}
-
-/// The steps of the recipe, and the name that it gives our image. On an air-gapped node they are
-/// changed as that page says.
-fn steps(recipe: &str, node: &Node) -> (Vec<String>, &'static str) {
-    let steps = documentation::recipe(recipe);
-    if node.is_in_cell() {
-        return (steps, NEW);
-    }
-    let import = format!("ctr -n k8s.io images import {}", archive());
-    let change = |step: &String| {
-        let step = step.replace(NEW, PAUSE);
-        step.replace("crictl pull \"$image\"", &import)
-    };
-    (steps.iter().map(change).collect(), PAUSE)
 }
 
 /// The name of the image that the pause of a pod comes from.
@@ -130,46 +78,70 @@ fn start<'a>(node: &'a Node, name: &'static str, image: &str) -> StaticPod<'a> {
     pod
 }
 
-/// Carries out the recipe with this heading on a new node.
-pub fn check(runtime: Runtime, recipe: &str, work: &Work, images: &Images, report: &mut Report) {
+/// pause-switch on a new node: there and back, and what it refuses or undoes.
+pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report) {
     let node = &old_node(runtime, work, images);
     report.versions(&[&node.programs[..], &[kubelet::version(node)]].concat());
-    let (steps, new) = steps(recipe, node);
-    let shell = Shell { node, steps };
-    let back = shell.steps.len();
+    // On a machine it is beside this program.
+    let program = std::env::var("PAUSE_SWITCH").unwrap_or(text(&bin().join("pause-switch")).into());
+    let (new, to) = match node.is_in_cell() {
+        true => (NEW, format!("to {NEW}")),
+        false => (PAUSE, format!("to {PAUSE} --archive {}", archive())),
+    };
+    let run =
+        |arguments: &str| node.output(&format!("PATH=/run/switch:$PATH {program} {arguments}"));
+    let says = |arguments: &str, status: i32, text: &str| {
+        let output = run(arguments);
+        let both = [&output.stdout[..], &output.stderr].concat();
+        let both = String::from_utf8_lossy(&both).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{arguments}: {both}");
+        assert!(both.contains(text), "{arguments}: {both}");
+        both.trim().lines().last().unwrap_or_default().to_string()
+    };
+    let settings = "find /etc/containerd /etc/crio /etc/containers -type f 2>/dev/null | sort | xargs sha256sum";
+    let before_all = node.sh(settings);
     kubelet::start(node);
     let before = start(node, "before", SLEEPER);
     let held = before.running();
     assert_eq!(image_of(&before), PREVIOUS);
 
-    report.check(
-        "steps 1 to 5: the old image is noted, the new one is set, and the check shows it",
-        || {
-            let shown: Vec<_> = (1..=5).map(|number| shell.step(number)).collect();
-            assert!(shown[3].contains(new), "{shown:?}");
-            shown[3].trim().to_string()
-        },
-    );
-    report.check("the pods of before run on, with the same pause", || {
-        assert_eq!(before.running(), held);
-        before.exec("member", "true");
-        format!("PID {}", held.1)
+    report.check("an image that is not there is noticed before anything is changed", || {
+        let line = says("to registry.example/none:1", 1, "none");
+        let other = says(&format!("to {SLEEPER}"), 1, "is not the pause of this release");
+        assert_eq!(node.sh(settings), before_all);
+        format!("{line}; {other}")
     });
-    let after = start(node, "after", SLEEPER);
-    report.check("step 6: new pods run on ours", || {
+    report.check("--dry-run prints the change, and changes nothing", || {
+        says(&format!("{to} --dry-run"), 0, new);
+        assert_eq!(node.sh(settings), before_all);
+    });
+    // The systemd of a machine cannot be told to fail.
+    if node.is_in_cell() {
+        report.check("a runtime that does not come up is undone, and pods run on", || {
+            node.write("/run/switch/refuse", new);
+            let line = says(&to, 1, "the change was undone");
+            node.sh("rm /run/switch/refuse");
+            assert_eq!(node.sh(settings), before_all);
+            assert_eq!(before.running(), held);
+            assert_eq!(image_of(&start(node, "undone", SLEEPER)), PREVIOUS);
+            line
+        });
+    }
+    report.check("it switches the node, and again says that nothing is to be done", || {
+        let line = says(&to, 0, new);
+        says(&to, 0, "unchanged");
+        says("status", 0, &format!("switched from {PREVIOUS} to {new}"));
+        line
+    });
+    report.check("the pods of before run on, and new pods run on ours", || {
+        assert_eq!(before.running(), held);
+        let after = start(node, "after", SLEEPER);
         is_ours(node, after.running().1);
         assert_eq!(image_of(&after), new);
-        let shown = shell.step(6);
-        assert!(!node.pins() || shown.contains("\"pinned\": true"), "{shown}");
-        let shown: Vec<_> = shown.lines().map(str::trim).collect();
-        shown.join(", ")
+        says("check --pod", 0, "a pod was started and removed")
     });
-    if !node.pins() {
-        // Where nothing can be pinned, that page says to keep a container of the image running.
-        start(node, "keeper", new);
-    }
     report.check(
-        "under disk pressure the kubelet removes an image that nobody pins, and not ours",
+        "under disk pressure the kubelet removes an image that nobody pins, and neither pause",
         || {
             assert!(has(node, UNPINNED) && has(node, new));
             kubelet::start_with_disk_pressure(node);
@@ -177,86 +149,31 @@ pub fn check(runtime: Runtime, recipe: &str, work: &Work, images: &Images, repor
                 (!has(node, UNPINNED)).then_some(())
             });
             kubelet::end_disk_pressure(node);
-            assert!(has(node, new), "our image is gone");
-            // Without a pin the old one may be gone, and step 7 brings it back.
-            let old = has(node, PREVIOUS);
-            assert!(old || !node.pins(), "the old image is gone");
-            // Pods still start, which is what breaks on a node without its pause.
-            is_ours(node, start(node, "pressed", SLEEPER).running().1);
-            format!("the old pause is {}", if old { "there too" } else { "gone" })
+            assert!(!node.pins() || has(node, new), "our image is gone");
+            assert!(!node.pins() || has(node, PREVIOUS), "the old image is gone");
         },
     );
-    shell.close();
+    report.check("it goes back, to the same bytes, and new pods run on the old pause", || {
+        let line = says("back", 0, PREVIOUS);
+        says("back", 0, "unchanged");
+        assert_eq!(node.sh(settings), before_all);
+        assert_eq!(image_of(&start(node, "again", SLEEPER)), PREVIOUS);
+        assert_eq!(before.running(), held);
+        line
+    });
+    // At the end: of an image with two names the runtime shows either.
     report.check(
-        &format!("step {back}: rolled back in another terminal, new pods run on the old pause"),
+        "without a registry, it imports an archive under the name that is configured",
         || {
-            let ours = after.sandbox_and_pause();
-            shell.step(back);
-            let again = start(node, "again", SLEEPER);
-            assert_eq!(image_of(&again), PREVIOUS);
-            assert_eq!(after.sandbox_and_pause(), ours, "a pod of ours moved");
-            assert_eq!(before.running(), held, "a pod of before moved");
-            "pods on ours and on the old one run on".to_string()
+            let alone = harness::programs::root()
+                .join("dist")
+                .join(harness::programs::host_platform().archive());
+            let line =
+                says(&format!("to {AIR_GAPPED} --archive {}", alone.display()), 0, AIR_GAPPED);
+            assert_eq!(image_of(&start(node, "air-gapped", SLEEPER)), AIR_GAPPED);
+            says("back", 0, PREVIOUS);
+            assert_eq!(node.sh(settings), before_all);
+            line
         },
     );
-    if !node.crio {
-        report.check("step 3 is safe with every form of the file, and when it is repeated", || {
-            let forms = forms(node);
-            shell.close();
-            shell.step(1);
-            for (what, text) in &forms {
-                node.write("/etc/containerd/config.toml", text);
-                for time in ["once", "twice"] {
-                    shell.step(3);
-                    let shown = shell.step(4);
-                    assert_eq!(shown.matches(new).count(), 1, "{what}, {time}: {shown}");
-                }
-                let kept = node.sh("cat /etc/containerd/config.toml.before-pause");
-                assert_eq!(kept, text.trim(), "{what}");
-                node.sh("mv /etc/containerd/config.toml.before-pause /etc/containerd/config.toml");
-            }
-            // As that page says, containerd 2.x reads files of version 2 as well, with step 3 of the other recipe.
-            if runtime == Runtime::Containerd2 {
-                let other = Shell { node, steps: documentation::recipe("containerd 1.x") };
-                node.write("/etc/containerd/config.toml", "version = 2\n");
-                other.step(3);
-                assert_eq!(shell.step(4).matches(new).count(), 1, "version 2");
-            }
-            let names: Vec<_> = forms.into_iter().map(|(what, _)| what).collect();
-            names.join(", ")
-        });
-    }
-}
-
-/// Files with the settings of containerd in the forms in which nodes have them.
-fn forms(node: &Node) -> Vec<(&'static str, String)> {
-    let (version, table, key, below) = match node.name.contains(" 1.") {
-        true => {
-            let table = "plugins.'io.containerd.grpc.v1.cri'";
-            (2, table, "sandbox_image", format!("{table}.registry"))
-        }
-        false => {
-            let table = "plugins.'io.containerd.cri.v1.images'.pinned_images";
-            let below = "plugins.'io.containerd.cri.v1.images'.registry".into();
-            (3, table, "sandbox", below)
-        }
-    };
-    // The machine has a containerd of its own beside the one that was built.
-    let containerd = match node.is_in_cell() {
-        true => "containerd",
-        false => "/usr/bin/containerd",
-    };
-    let head = format!("version = {version}\n");
-    let with = |line: &str| format!("{head}[{table}]\n{line}\n[debug]\nlevel = 'info'\n");
-    let old = format!("  {key} = '{PREVIOUS}'");
-    vec![
-        ("no table", head.clone()),
-        ("a table without the setting", with("")),
-        ("the setting in single quotes", with(&old)),
-        ("in double quotes", with(&old).replace('\'', "\"")),
-        ("a comment with it", with(&format!("# {key} = 'none'\n{old}"))),
-        ("no line break at the end", with(&old).trim_end().into()),
-        ("only a table below it", format!("{head}[{below}]\n")),
-        ("what containerd itself prints", node.sh(&format!("{containerd} config default"))),
-    ]
 }

@@ -18,27 +18,21 @@ pub fn text() -> String {
 struct Block {
     /// The text of the heading above it.
     heading: String,
-    /// The number of the item of a numbered list that it is in, counted from 0.
-    item: Option<usize>,
     language: String,
     code: String,
 }
 
 fn blocks() -> Vec<Block> {
     let (mut blocks, mut heading) = (Vec::<Block>::new(), String::new());
-    let (mut in_heading, mut in_block, mut item, mut items) = (false, false, None, 0);
+    let (mut in_heading, mut in_block) = (false, false);
     for event in Parser::new(&text()) {
         match event {
             Event::Start(Tag::Heading { .. }) => (in_heading, heading) = (true, String::new()),
             Event::End(TagEnd::Heading(_)) => in_heading = false,
-            Event::Start(Tag::List(Some(_))) => items = 0,
-            Event::Start(Tag::Item) => (item, items) = (Some(items), items + 1),
-            Event::End(TagEnd::List(_)) => item = None,
             Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) => {
                 in_block = true;
                 blocks.push(Block {
                     heading: heading.clone(),
-                    item,
                     language: language.to_string(),
                     code: String::new(),
                 });
@@ -50,24 +44,6 @@ fn blocks() -> Vec<Block> {
         }
     }
     blocks
-}
-
-/// The steps of the recipe below a heading: for each item of its numbered list the shell
-/// commands in it.
-#[track_caller]
-pub fn recipe(heading: &str) -> Vec<String> {
-    let mut steps = Vec::<String>::new();
-    for block in blocks() {
-        if block.heading == heading
-            && block.language == "sh"
-            && let Some(item) = block.item
-        {
-            steps.resize(steps.len().max(item + 1), String::new());
-            steps[item] += &block.code;
-        }
-    }
-    assert!(!steps.is_empty(), "docs/switch.md has no recipe '{heading}'");
-    steps
 }
 
 /// The only block in this language below a heading.

@@ -18,16 +18,20 @@ pub fn check(parts: &[String], endpoint: Option<&str>) -> Result<()> {
     let path = std::env::var("PATH").unwrap_or_default();
     // SAFETY: no other thread of this program reads the environment.
     unsafe { std::env::set_var("PATH", format!("{path}:{}", bin().display())) };
+    // First, as pause-switch knows its digests.
+    make_image(&image::Options::default())?;
     let default: Vec<_> = DEFAULT.iter().map(|part| part.to_string()).collect();
     prepare(if parts.is_empty() && endpoint.is_none() { &default } else { parts })?;
     if let Some(endpoint) = endpoint {
         answers(endpoint)?;
     }
-    make_image(&image::Options::default())?;
     say("running the checks");
     let e2e = build_program("e2e", &["--test", "e2e"], &[])?;
+    let switch = crate::switch::build()?;
     let name = if parts == ["soak"] { "soak" } else { "e2e" };
-    run_to_its_end(program_of_tests(&e2e)?.arg(name).args(std::env::args_os().skip(2)))
+    let mut tests = program_of_tests(&e2e)?;
+    tests.env("PAUSE_SWITCH", switch).arg(name).args(std::env::args_os().skip(2));
+    run_to_its_end(&mut tests)
 }
 
 /// Installs and builds what the parts need, or what --endpoint needs without any.

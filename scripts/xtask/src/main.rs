@@ -14,6 +14,7 @@ mod release;
 mod setup;
 mod sign;
 mod sizes;
+mod switch;
 mod test;
 
 use std::process::ExitCode;

@@ -154,6 +154,8 @@ pub fn build_for_machine(platform: &Platform) -> Result<()> {
     }
     let options = ["--target", &platform.target, "--test", "e2e"];
     fs::copy(build_program("e2e", &options, &variables)?, bin.join("e2e"))?;
+    let target = platform.switch.as_deref().context("a target for pause-switch")?;
+    fs::copy(crate::switch::build_static(platform, target)?, bin.join("pause-switch"))?;
     Ok(())
 }
 

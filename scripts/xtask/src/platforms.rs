@@ -18,6 +18,8 @@ pub struct Platform {
     pub variant: Option<String>,
     /// Rust's target.
     pub target: String,
+    /// Rust's target for pause-switch, which is static, where there is one.
+    pub switch: Option<String>,
     /// The largest page of a kernel for this architecture, in bytes.
     pub largest_page: u64,
     /// Debian's name for the architecture of the programs beside pause in a virtual machine.
@@ -85,6 +87,11 @@ impl Platform {
     /// The file in `dist/` with the image of this platform alone.
     pub fn archive(&self) -> String {
         self.file() + ".oci.tar"
+    }
+
+    /// The file in `dist/` with pause-switch.
+    pub fn switch_file(&self) -> String {
+        format!("pause-switch-linux-{}", self.architecture)
     }
 
     /// The program that cargo makes, with symbols and line tables.

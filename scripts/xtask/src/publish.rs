@@ -7,13 +7,13 @@ use anyhow::{Context, Result, bail};
 use clap::builder::NonEmptyStringValueParser;
 use oci_spec::distribution::Reference;
 use serde_json::Value;
-use xtask::platforms::ONLY;
+use xtask::platforms::{ONLY, platforms};
 use xtask::project::{self, dist, read, say};
 
 use crate::push::{push, want_new_skopeo};
 use crate::release::{self, SIGNED, statement};
 use crate::sign::{self, Key};
-use crate::{image, setup};
+use crate::{image, setup, switch};
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -73,6 +73,11 @@ pub fn release(options: &Options) -> Result<()> {
         want_new_skopeo()?;
     }
     let images = crate::make_image(image)?;
+    for platform in platforms() {
+        if let Some(target) = &platform.switch {
+            switch::build_static(platform, target)?;
+        }
+    }
     let names = release::Names { image: name, archive: &archive, source: source.as_deref() };
     let mut files = release::describe(&names, &images)?;
     files.push("SHA256SUMS".into());

@@ -77,6 +77,7 @@ pub fn describe(names: &Names, images: &[Value]) -> Result<Vec<String>> {
         let content = std::fs::read(&linked).with_context(|| linked.display().to_string())?;
         project::replace(&project::dist(&symbols), &content)?;
         files.extend([platform.file(), platform.archive(), symbols]);
+        files.extend(platform.switch.is_some().then(|| platform.switch_file()));
     }
     let linked = Linked::new()?;
     let write = |name: &str, document: Value| {

@@ -146,6 +146,7 @@ pub fn test(options: &Options) -> Result<()> {
     }
     say("building the tests");
     let program = build_program("tests", &["--test", "tests"], &[])?;
+    let switch = crate::switch::build()?;
     say("the tests");
     // Many of them wait for machines and daemons.
     let threads = 2 * std::thread::available_parallelism().map_or(1, usize::from);
@@ -156,7 +157,10 @@ pub fn test(options: &Options) -> Result<()> {
     };
     for name in names {
         let mut tests = program_of_tests(&program)?;
-        tests.args(["--include-ignored", &threads, name]).current_dir(root().join("tests"));
+        tests
+            .env("PAUSE_SWITCH", &switch)
+            .args(["--include-ignored", &threads, name])
+            .current_dir(root().join("tests"));
         run_to_its_end(&mut tests)?;
     }
     Ok(())

@@ -1,0 +1,125 @@
+//! The configuration of containerd: versions 1 to 4, and the files that it imports.
+
+use anyhow::{Context, Result};
+use toml_edit::{Document, Item};
+
+use crate::edit::Setting;
+use crate::node::Node;
+use crate::runtimes::Change;
+
+/// The setting in a file of some version.
+pub fn setting(version: i64) -> Setting {
+    match version {
+        ..=1 => Setting::toml(&["plugins", "cri", "sandbox_image"]),
+        2 => Setting::toml(&["plugins", "io.containerd.grpc.v1.cri", "sandbox_image"]),
+        3.. => {
+            Setting::toml(&["plugins", "io.containerd.cri.v1.images", "pinned_images", "sandbox"])
+        }
+    }
+}
+
+/// What a file says that matters here.
+struct Config {
+    version: i64,
+    imports: Vec<String>,
+    /// Whether it names the plugin with the setting.
+    has_plugin: bool,
+}
+
+fn read(node: &Node, file: &str) -> Result<Option<Config>> {
+    let Some(text) = node.read(file)? else { return Ok(None) };
+    let parse = |text: &str| -> Result<Config> {
+        setting(2).read(text)?; // for its one-line error
+        let document = Document::parse(text).context("TOML")?;
+        let version = document.get("version").and_then(Item::as_integer).unwrap_or(1);
+        let imports = document.get("imports").and_then(Item::as_array);
+        let imports = imports.into_iter().flatten().filter_map(|one| one.as_str());
+        let plugin = &setting(version).path[1];
+        let plugins = document.get("plugins");
+        let has_plugin = plugins.is_some_and(|plugins| plugins.get(plugin).is_some());
+        Ok(Config { version, imports: imports.map(String::from).collect(), has_plugin })
+    };
+    parse(&text).map(Some).with_context(|| file.to_string())
+}
+
+/// The version of a file; 0 if it is not there.
+pub fn version(node: &Node, file: &str) -> Result<i64> {
+    Ok(read(node, file)?.map_or(0, |config| config.version))
+}
+
+/// A file and all that it imports, in the order in which a later one wins.
+fn files(node: &Node, main: &str) -> Result<Vec<String>> {
+    let mut all = vec![main.to_string()];
+    let mut at = 0;
+    while at < all.len() {
+        let file = all[at].clone();
+        let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for import in read(node, &file)?.map(|config| config.imports).unwrap_or_default() {
+            let import =
+                if import.starts_with('/') { import } else { format!("{folder}/{import}") };
+            let matched = match import.rsplit_once('/') {
+                Some((folder, pattern)) if pattern.contains('*') => {
+                    let (begin, end) = pattern.split_once('*').unwrap_or_default();
+                    let begins = format!("{folder}/{begin}");
+                    let mut list = node.list(folder, end);
+                    list.retain(|path| path.starts_with(&begins));
+                    list
+                }
+                _ => vec![import],
+            };
+            all.extend(matched.into_iter().filter(|path| !all.contains(path)).collect::<Vec<_>>());
+        }
+        at += 1;
+    }
+    Ok(all)
+}
+
+/// The file among some that decides: the last that names the plugin. containerd 1.x takes the whole table of
+/// the plugin from a drop-in that names it.
+pub fn deciding(node: &Node, files: Vec<String>) -> Result<Option<String>> {
+    let mut last = None;
+    for file in files {
+        if read(node, &file)?.is_some_and(|config| config.has_plugin) {
+            last = Some(file);
+        }
+    }
+    Ok(last)
+}
+
+/// The changes for the containerd whose main file this is.
+pub fn plan(node: &Node, main: &str, image: &str) -> Result<Vec<Change>> {
+    let file = deciding(node, files(node, main)?)?.unwrap_or(main.into());
+    let version = version(node, &file)?;
+    let (head, version) = match version {
+        // Every containerd from 1.3 on reads version 2.
+        0 => ("version = 2\n".to_string(), 2),
+        _ => (String::new(), version),
+    };
+    let text = node.read(&file)?.unwrap_or_default();
+    let mut changes = Vec::new();
+    for other in [version, 2, 3] {
+        let setting = setting(other);
+        let is_new = changes.iter().all(
+            |change| !matches!(change, Change::Setting { setting: one, .. } if *one == setting),
+        );
+        // Of the table of another version, 2.1 takes no notice, and 2.4 takes the value.
+        if is_new && (other == version || setting.read(&text)?.is_some()) {
+            let head = if changes.is_empty() { head.clone() } else { String::new() };
+            changes.push(Change::Setting {
+                file: file.clone(),
+                setting,
+                value: image.into(),
+                head,
+            });
+        }
+    }
+    Ok(changes)
+}
+
+/// The image in what `containerd config dump` prints.
+pub fn of_dump(dump: &str) -> Result<Option<String>> {
+    Ok(match setting(3).read(dump)? {
+        Some(image) => Some(image),
+        None => setting(2).read(dump)?,
+    })
+}

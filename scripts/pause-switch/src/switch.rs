@@ -1,0 +1,538 @@
+//! The commands. Each step says what it does before it does it.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow};
+use serde_json::{Value, json};
+
+use crate::journal::{Journal, prepare};
+use crate::node::{Node, output, words};
+use crate::runtimes::{self, Kind, Runtime};
+
+/// An error with the exit status that scripts and configuration management tell apart.
+#[derive(Debug)]
+pub struct Coded(pub u8, String);
+
+impl std::fmt::Display for Coded {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.1)
+    }
+}
+
+impl std::error::Error for Coded {}
+
+const WRONG_USE: u8 = 2;
+/// Not possible on this node.
+const NOT_HERE: u8 = 3;
+/// Undoing failed.
+const BY_HAND: u8 = 4;
+
+fn coded(status: u8, message: impl Into<String>) -> Error {
+    Coded(status, message.into()).into()
+}
+
+pub struct Switch {
+    pub node: Node,
+    pub only: Option<Kind>,
+    pub dry_run: bool,
+    pub json: bool,
+    pub limit: Duration,
+}
+
+/// What `to` was asked for.
+pub struct To<'a> {
+    pub image: &'a str,
+    pub archive: Option<&'a Path>,
+    pub any: bool,
+}
+
+impl Switch {
+    /// Says one step, or one result.
+    fn say(&self, text: &str) {
+        match self.json {
+            true => println!("{}", json!({"step": text})),
+            false => println!("pause-switch: {text}"),
+        }
+    }
+
+    fn result(&self, changed: bool, text: &str) {
+        match self.json {
+            true => println!("{}", json!({"changed": changed, "result": text})),
+            false => println!("pause-switch: {text}"),
+        }
+    }
+
+    /// Ends unless this may change the node.
+    fn may_change(&self) -> Result<()> {
+        let uid = std::fs::metadata("/proc/self").map(|process| process.uid()).unwrap_or(0);
+        match self.node.is_live && !self.dry_run && uid != 0 {
+            true => Err(coded(WRONG_USE, "this wants root: run it with sudo")),
+            false => Ok(()),
+        }
+    }
+
+    /// The one runtime that is meant.
+    fn runtime(&self) -> Result<Runtime> {
+        if let Some(owner) = runtimes::owner(&self.node)? {
+            return Err(coded(
+                NOT_HERE,
+                format!("this node's setting belongs to {owner}; nothing was changed"),
+            ));
+        }
+        let mut found = runtimes::find(&self.node);
+        match self.only {
+            Some(only) => found.retain(|one| one.kind == only),
+            // podman is on many nodes beside the runtime of Kubernetes.
+            None if found.len() > 1 => found.retain(|one| one.kind != Kind::Podman),
+            None => (),
+        }
+        let names: Vec<_> = found.iter().map(Runtime::name).collect();
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => {
+                let what = if self.node.is_live {
+                    "no runtime runs here"
+                } else {
+                    "there are no files of a runtime"
+                };
+                let wanted =
+                    self.only.map(|kind| format!(" called {}", kind.name())).unwrap_or_default();
+                Err(coded(NOT_HERE, format!("{what}{wanted} that this program knows")))
+            }
+            _ => Err(coded(
+                NOT_HERE,
+                format!("several runtimes are here: {}; choose one by --runtime", names.join(", ")),
+            )),
+        }
+    }
+
+    pub fn status(&self) -> Result<()> {
+        if let Some(owner) = runtimes::owner(&self.node)? {
+            self.say(&format!("the setting belongs to {owner}"));
+        }
+        let mut found = runtimes::find(&self.node);
+        found.retain(|one| self.only.is_none_or(|only| one.kind == only));
+        if found.is_empty() {
+            return Err(coded(NOT_HERE, "no runtime is here that this program knows"));
+        }
+        for runtime in found {
+            let name = runtime.name();
+            let plan = runtime.plan(&self.node, "none:none", None)?;
+            let configured = runtime.configured(&self.node)?;
+            let effective = runtime.effective(&self.node)?.or(configured.clone());
+            let image = effective.as_deref().unwrap_or("the default of the runtime");
+            let file = plan.first().map(|change| change.file()).unwrap_or_default();
+            self.say(&match configured {
+                Some(_) => format!("{name}: {file} sets {image}"),
+                None => format!("{name}: no file sets the image; {file} would; it uses {image}"),
+            });
+            if let Some(journal) = Journal::read(&self.node, runtime.kind)? {
+                let before = journal.before.as_deref().unwrap_or("the default of the runtime");
+                let state = if journal.is_complete { "switched" } else { "not finished" };
+                self.say(&format!("{name}: {state} from {before} to {}", journal.after));
+            }
+            if !self.node.is_live || !runtime.speaks_cri() {
+                continue;
+            }
+            if let Some(image) = &effective {
+                self.say(&match inspect(&runtime, image) {
+                    Some(info) => format!("{name}: {image} is on the node, {}", pinned(&info)),
+                    None => format!("{name}: {image} is NOT on the node"),
+                });
+            }
+            let mut images = BTreeMap::<String, usize>::new();
+            for (_, (_, image)) in sandboxes(&runtime)? {
+                *images.entry(image).or_default() += 1;
+            }
+            for (image, count) in images {
+                self.say(&format!("{name}: {count} sandboxes run on {image}"));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn to(&self, to: &To) -> Result<()> {
+        self.may_change()?;
+        let runtime = self.runtime()?;
+        let kind = runtime.kind;
+        let journal = Journal::read(&self.node, kind)?;
+        let is_complete = journal.as_ref().is_none_or(|journal| journal.is_complete);
+        if is_complete && runtime.effective(&self.node)?.as_deref() == Some(to.image) {
+            self.result(false, &format!("unchanged: {} uses {} already", runtime.name(), to.image));
+            return Ok(());
+        }
+        let before = match &journal {
+            Some(journal) => journal.before.clone(),
+            None => runtime.effective(&self.node)?,
+        };
+        if self.node.is_live && !self.dry_run {
+            self.preflight(&runtime, to, before.as_deref())?;
+        }
+        if let Some(journal) = &journal {
+            // What was before stays what it was before the first change.
+            self.say(&format!("undoing the change to {} first", journal.after));
+            self.undo_files(journal, false)?;
+            if !self.dry_run {
+                Journal::remove(&self.node, kind)?;
+            }
+        }
+        let changes = runtime.plan(&self.node, to.image, before.as_deref())?;
+        let prepared = prepare(&self.node, &changes)?;
+        for (file, text, _) in &prepared {
+            self.say(&format!("{file} will have the new image"));
+            if self.dry_run {
+                self.diff(file, Some(text))?;
+            }
+        }
+        if self.dry_run {
+            self.result(true, "nothing was changed: this was a dry run");
+            return Ok(());
+        }
+        let done = prepared.iter().map(|(_, _, done)| done.clone()).collect();
+        let mut journal =
+            Journal { kind, before, after: to.image.into(), done, is_complete: false };
+        journal.write(&self.node)?;
+        for (file, text, _) in &prepared {
+            if let Err(error) = self.node.write(file, text) {
+                self.undo(&runtime, &journal, false)?;
+                return Err(error.context("the change was undone"));
+            }
+        }
+        if self.node.is_live
+            && let Err((error, was_restarted)) = self.take(&runtime, to.image)
+        {
+            self.say(&format!("undoing: {error:#}"));
+            self.undo(&runtime, &journal, was_restarted)?;
+            return Err(error.context("the change was undone"));
+        }
+        journal.is_complete = true;
+        journal.write(&self.node)?;
+        self.result(
+            true,
+            &format!("{} gives new pods {}; running pods keep theirs", runtime.name(), to.image),
+        );
+        Ok(())
+    }
+
+    /// Checks, before anything is changed, that pods will start after the change and after the way back.
+    fn preflight(&self, runtime: &Runtime, to: &To, before: Option<&str>) -> Result<()> {
+        if !runtime.speaks_cri() {
+            return Ok(());
+        }
+        if let Some(before) = before {
+            if inspect(runtime, before).is_none() {
+                return Err(anyhow!(
+                    "the old image {before} is not on the node, so there would be no way back: pull it first"
+                ));
+            }
+            self.pin(runtime, before)?;
+        }
+        if inspect(runtime, to.image).is_none() {
+            match to.archive {
+                Some(archive) => self.import(runtime, archive, to.image)?,
+                None => {
+                    self.say(&format!("pulling {}", to.image));
+                    output(&runtime.crictl(&format!("pull {}", to.image)))?;
+                }
+            }
+        }
+        let info = inspect(runtime, to.image)
+            .with_context(|| format!("{} is not on the node, also after the import", to.image))?;
+        let layers: Vec<_> = crate::LAYERS.split(',').filter(|layer| !layer.is_empty()).collect();
+        let text = info.to_string();
+        if !to.any && !layers.is_empty() && !layers.iter().any(|layer| text.contains(layer)) {
+            return Err(anyhow!(
+                "{} is not the pause of this release: give --any to use it all the same",
+                to.image
+            ));
+        }
+        self.pin(runtime, to.image)
+    }
+
+    /// Pins an image where that takes a label. cri-dockerd pins what it uses by itself, and CRI-O by a setting.
+    fn pin(&self, runtime: &Runtime, image: &str) -> Result<()> {
+        let Some(label) =
+            runtime.ctr(&format!("images label {image} io.cri-containerd.pinned=pinned"))
+        else {
+            return Ok(());
+        };
+        self.say(&format!("pinning {image}"));
+        output(&label).map(drop)
+    }
+
+    /// Imports an archive, and gives the image in it the name that is configured.
+    fn import(&self, runtime: &Runtime, archive: &Path, image: &str) -> Result<()> {
+        self.say(&format!("importing {} as {image}", archive.display()));
+        let archive = archive.display().to_string();
+        let Some(mut import) = runtime.ctr("images import") else {
+            let to = format!("containers-storage:{image}");
+            return output(&[
+                "skopeo".into(),
+                "copy".into(),
+                "--quiet".into(),
+                format!("oci-archive:{archive}"),
+                to,
+            ])
+            .map(drop);
+        };
+        import.push(archive);
+        let printed = output(&import)?;
+        // "unpacking NAME (sha256:…)...done"
+        let name = printed.split_whitespace().find(|word| word.contains('/') && word.contains(':'));
+        let name = name.context("ctr did not say which image it imported")?;
+        if name != image {
+            let tag = runtime.ctr(&format!("images tag --force {name} {image}")).context("ctr")?;
+            output(&tag)?;
+        }
+        Ok(())
+    }
+
+    /// Has the runtime read the new files. The error says whether it was restarted.
+    fn take(&self, runtime: &Runtime, image: &str) -> Result<(), (Error, bool)> {
+        let early = |error| (error, false);
+        let read = runtime.effective(&self.node).map_err(early)?;
+        if read.as_deref() != Some(image) {
+            let says = read.unwrap_or("nothing".into());
+            return Err(early(anyhow!(
+                "{} reads {says} from its files, not {image}",
+                runtime.name()
+            )));
+        }
+        let before = sandboxes(runtime).map_err(early)?;
+        self.say(&format!("restarting {}", runtime.name()));
+        runtime.restart().map_err(|error| (error, true))?;
+        self.answers(runtime).map_err(|error| (error, true))?;
+        let written = runtime.written(&self.node).map_err(|error| (error, true))?;
+        if written.as_deref() != Some(image) {
+            let says = written.unwrap_or("nothing".into());
+            return Err((
+                anyhow!("{} was started with {says}: a flag or a template decides", runtime.name()),
+                true,
+            ));
+        }
+        let after = sandboxes(runtime).map_err(|error| (error, true))?;
+        let moved = before
+            .iter()
+            .filter(|(id, (pid, _))| after.get(*id).is_none_or(|(now, _)| now != pid))
+            .count();
+        if moved > 0 {
+            return Err((
+                anyhow!("{moved} of {} sandboxes did not survive the restart", before.len()),
+                true,
+            ));
+        }
+        self.say(&format!("{} answers; {} sandboxes run on", runtime.name(), before.len()));
+        Ok(())
+    }
+
+    /// Waits until the runtime answers.
+    fn answers(&self, runtime: &Runtime) -> Result<()> {
+        if !runtime.speaks_cri() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        loop {
+            match output(&runtime.crictl("version")) {
+                Ok(_) => return Ok(()),
+                Err(error) if start.elapsed() > self.limit => {
+                    return Err(error.context(format!("{} does not answer", runtime.name())));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
+    }
+
+    fn diff(&self, file: &str, new: Option<&str>) -> Result<()> {
+        let old = self.node.read(file)?.unwrap_or_default();
+        let diff = similar::TextDiff::from_lines(old.as_str(), new.unwrap_or_default());
+        let to = if new.is_some() { file } else { "/dev/null" };
+        print!("{}", diff.unified_diff().header(file, to));
+        Ok(())
+    }
+
+    /// Puts the files back.
+    fn undo_files(&self, journal: &Journal, force: bool) -> Result<()> {
+        for done in &journal.done {
+            if let Some(conflict) = done.conflict(&self.node)?.filter(|_| !force) {
+                return Err(coded(
+                    1,
+                    format!(
+                        "{conflict}, which is not what was set: give --force to set it back all the same"
+                    ),
+                ));
+            }
+        }
+        for done in journal.done.iter().rev() {
+            let (file, text) = (done.file(), done.undone(&self.node)?);
+            if self.node.read(file)? == text {
+                continue;
+            }
+            self.say(&format!("{file}: putting the setting back"));
+            match &text {
+                _ if self.dry_run => self.diff(file, text.as_deref())?,
+                Some(text) => self.node.write(file, text)?,
+                None => self.node.remove(file)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes a change that failed. If that fails too, somebody has to do it.
+    fn undo(&self, runtime: &Runtime, journal: &Journal, restart: bool) -> Result<()> {
+        let undo = || -> Result<()> {
+            self.undo_files(journal, true)?;
+            if restart {
+                runtime.restart()?;
+                self.answers(runtime)?;
+            }
+            Journal::remove(&self.node, journal.kind)
+        };
+        undo().map_err(|error| {
+            let files: Vec<_> = journal.done.iter().map(|done| done.file()).collect();
+            let before = journal.before.as_deref().unwrap_or("the default");
+            coded(
+                BY_HAND,
+                format!(
+                    "undoing failed: {error:#}; set {before} in {} and restart {}",
+                    files.join(", "),
+                    runtime.name()
+                ),
+            )
+        })
+    }
+
+    pub fn back(&self, force: bool) -> Result<()> {
+        self.may_change()?;
+        let runtime = self.runtime()?;
+        let Some(journal) = Journal::read(&self.node, runtime.kind)? else {
+            self.result(false, &format!("unchanged: nothing of {} was switched", runtime.name()));
+            return Ok(());
+        };
+        if self.node.is_live
+            && runtime.speaks_cri()
+            && !self.dry_run
+            && let Some(before) = &journal.before
+            && inspect(&runtime, before).is_none()
+        {
+            self.say(&format!("pulling {before}"));
+            output(&runtime.crictl(&format!("pull {before}")))?;
+        }
+        self.undo_files(&journal, force)?;
+        if self.dry_run {
+            self.result(true, "nothing was changed: this was a dry run");
+            return Ok(());
+        }
+        if self.node.is_live {
+            self.say(&format!("restarting {}", runtime.name()));
+            let done = runtime.restart().and_then(|()| self.answers(&runtime));
+            done.map_err(|error| {
+                coded(BY_HAND, format!("the files are as before, but {error:#}: see its log"))
+            })?;
+        }
+        Journal::remove(&self.node, runtime.kind)?;
+        let before = journal.before.as_deref().unwrap_or("the default of the runtime");
+        self.result(true, &format!("{} gives new pods {before} again", runtime.name()));
+        Ok(())
+    }
+
+    pub fn check(&self, pod: bool) -> Result<()> {
+        let runtime = self.runtime()?;
+        let journal =
+            Journal::read(&self.node, runtime.kind)?.context("nothing was switched here")?;
+        let image = &journal.after;
+        if !journal.is_complete {
+            return Err(anyhow!(
+                "the switch to {image} did not end: run it again, or pause-switch back"
+            ));
+        }
+        let read = runtime.effective(&self.node)?.unwrap_or("the default".into());
+        if read != *image {
+            return Err(anyhow!("{} uses {read}, not {image}", runtime.name()));
+        }
+        if self.node.is_live && runtime.speaks_cri() {
+            let info =
+                inspect(&runtime, image).with_context(|| format!("{image} is not on the node"))?;
+            self.say(&format!("{image} is on the node, {}", pinned(&info)));
+            if pod {
+                self.start_pod(&runtime, image)?;
+            }
+        }
+        self.result(false, &format!("the next pod gets {image}"));
+        Ok(())
+    }
+
+    /// Starts a sandbox, looks at the program that holds it, and removes it.
+    fn start_pod(&self, runtime: &Runtime, image: &str) -> Result<()> {
+        let id = std::process::id();
+        let config = json!({
+            "metadata": {"name": format!("pause-switch-{id}"), "namespace": "default", "uid": id.to_string(), "attempt": 0},
+            "linux": {"security_context": {"namespace_options": {"network": 2}}},
+        });
+        let file = std::env::temp_dir().join(format!("pause-switch-{id}.json"));
+        std::fs::write(&file, config.to_string())?;
+        let pod = output(&runtime.crictl(&format!("runp {}", file.display())));
+        let _ = std::fs::remove_file(&file);
+        let pod = pod?.trim().to_string();
+        let programs: Vec<_> = crate::PROGRAMS.split(',').filter(|one| !one.is_empty()).collect();
+        let look = || -> Result<String> {
+            let info = output(&runtime.crictl(&format!("inspectp {pod}")))?;
+            let info: Value = serde_json::from_str(&info)?;
+            let pid = info["info"]["pid"].as_i64().context("the runtime does not say its PID")?;
+            let start = Instant::now();
+            loop {
+                let sum = sha256(&std::fs::read(format!("/proc/{pid}/exe"))?);
+                // It may still be that of runc, about to start pause.
+                if programs.contains(&sum.as_str()) || start.elapsed() > Duration::from_secs(5) {
+                    return Ok(sum);
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        };
+        let sum = look();
+        output(&runtime.crictl(&format!("rmp --force {pod}")))?;
+        let sum = sum?;
+        if !programs.is_empty() && !programs.contains(&sum.as_str()) {
+            return Err(anyhow!(
+                "a new pod ran {sum}, which is no pause of this release ({image})"
+            ));
+        }
+        self.say(&format!("a pod was started and removed; its pause was {sum}"));
+        Ok(())
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the runtime knows of an image, if it has it.
+fn inspect(runtime: &Runtime, image: &str) -> Option<Value> {
+    serde_json::from_str(&output(&runtime.crictl(&format!("inspecti {image}"))).ok()?).ok()
+}
+
+fn pinned(info: &Value) -> &'static str {
+    if info["status"]["pinned"] == true { "pinned" } else { "not pinned" }
+}
+
+/// The running sandboxes: the PID and the image of each.
+fn sandboxes(runtime: &Runtime) -> Result<BTreeMap<String, (i64, String)>> {
+    if !runtime.speaks_cri() {
+        return Ok(BTreeMap::new());
+    }
+    let list = output(&runtime.crictl("pods --state ready --quiet"))?;
+    let one = |id: String| {
+        let info = output(&runtime.crictl(&format!("inspectp {id}")));
+        let info: Value = serde_json::from_str(&info?).context("crictl inspectp")?;
+        let image = info["info"]["image"]
+            .as_str()
+            .or(info["info"]["runtimeSpec"]["annotations"]["io.kubernetes.cri-o.ImageName"]
+                .as_str());
+        let pid = info["info"]["pid"].as_i64().unwrap_or(0);
+        Ok((id, (pid, image.unwrap_or("an image that the runtime does not name").to_string())))
+    };
+    words(&list).into_iter().map(one).collect()
+}

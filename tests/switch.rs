@@ -1,0 +1,354 @@
+//! `pause-switch --root`: what it makes of files as people have them, there and back; what happens if it is
+//! killed; and what it refuses. `scripts/e2e switch` runs it on nodes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use pause_switch::edit::Setting;
+
+use harness::programs::root;
+use harness::suite::Suite;
+use harness::{Folder, refused, run, tests, text};
+
+pub fn list(suite: &mut Suite) {
+    suite.host(tests![any_file_is_the_same_after_there_and_back]);
+    suite.prepared(tests![
+        changes_the_one_setting_in_files_as_people_have_them,
+        keeps_what_others_have_changed_since,
+        goes_on_after_it_was_killed_at_any_step,
+        keeps_the_mode_the_owner_and_a_link,
+        refuses_bad_input,
+    ]);
+}
+
+const NEW: &str = "registry.example/pause:1";
+
+/// A file of tests/switch: the files of a node, each below its path, and what `to` makes of them: a diff, or
+/// how it ends. "no line break" says that the file before has none at its end.
+struct Case {
+    name: String,
+    files: BTreeMap<String, String>,
+    expected: String,
+}
+
+fn cases() -> Vec<Case> {
+    let case = |path: PathBuf| {
+        let name = path.file_stem().expect("a name").display().to_string();
+        let (mut files, mut current) = (BTreeMap::<String, String>::new(), String::new());
+        for line in fs::read_to_string(&path).expect("a case").split_inclusive('\n') {
+            match line.strip_prefix("-- ").and_then(|line| line.strip_suffix(" --\n")) {
+                Some("no line break") => drop(files.get_mut(&current).expect("a file").pop()),
+                Some(path) => {
+                    current = path.into();
+                    files.insert(current.clone(), String::new());
+                }
+                None => *files.get_mut(&current).expect("a file") += line,
+            }
+        }
+        let expected = files.remove("expect").expect("what is expected");
+        Case { name, files, expected }
+    };
+    let entries = fs::read_dir(root().join("tests/switch")).expect("cases").flatten();
+    entries.map(|entry| case(entry.path())).collect()
+}
+
+/// A node: the files below a folder.
+struct Node(Folder);
+
+impl Node {
+    fn new(files: &BTreeMap<String, String>) -> Self {
+        let node = Self(Folder::new("node"));
+        for (path, text) in files {
+            let path = node.0.join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        }
+        node
+    }
+
+    /// All files, without those of the journal.
+    fn files(&self) -> BTreeMap<String, String> {
+        let list = run("find", &[text(&self.0), "-type", "f", "-printf", "%P\n"]);
+        let names = list.lines().filter(|name| !name.starts_with("var/lib/pause-switch"));
+        names
+            .map(|name| (name.into(), fs::read_to_string(self.0.join(name)).expect(name)))
+            .collect()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.arg("--root").arg(&*self.0).args(arguments).env("RUST_BACKTRACE", "0");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("pause-switch")
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    #[track_caller]
+    fn says(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+}
+
+fn program() -> PathBuf {
+    std::env::var_os("PAUSE_SWITCH").expect("scripts/test sets PAUSE_SWITCH").into()
+}
+
+fn changes_the_one_setting_in_files_as_people_have_them() {
+    let cases = cases();
+    assert!(cases.len() > 70);
+    for Case { name, files, expected } in cases {
+        let node = Node::new(&files);
+        let output = node.run(&["to", NEW, "--dry-run"]);
+        let status = output.status.code().expect("a status");
+        let shown = match status {
+            0 => {
+                let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+                let diff =
+                    stdout.split_inclusive('\n').filter(|line| !line.starts_with("pause-switch: "));
+                diff.collect::<String>()
+            }
+            _ => {
+                let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+                format!("exit {status}: {}", stderr.trim_start_matches("pause-switch: "))
+            }
+        };
+        assert_eq!(shown, expected, "{name}");
+        assert_eq!(node.files(), files, "{name}: a dry run has changed something");
+        assert_eq!(node.run(&["to", NEW]).status.code(), Some(status), "{name}");
+        if status == 0 {
+            assert!(node.says(&["status"]).contains(NEW), "{name}");
+            node.says(&["check"]);
+            assert!(node.says(&["to", NEW]).contains("unchanged"), "{name}");
+            // What was before is what was before the first change.
+            node.says(&["to", "registry.example/pause:2"]);
+            node.says(&["back"]);
+            assert!(node.says(&["back"]).contains("unchanged"), "{name}");
+        }
+        assert_eq!(node.files(), files, "{name}: there and back is not the same");
+    }
+}
+
+/// Files of lines that stand in no order: comments, tables, settings, with tabs and with CRLF.
+fn any_file_is_the_same_after_there_and_back() {
+    const TOML: [&str; 16] = [
+        "# a comment",
+        "",
+        "version = 2",
+        "[plugins]",
+        "[plugins.'io.containerd.grpc.v1.cri']",
+        "  [plugins.\"io.containerd.grpc.v1.cri\"]",
+        "\tsandbox_image = 'a.example/old:1' # why",
+        "sandbox_image = \"a.example/old:1\"",
+        "  # sandbox_image = \"b\"",
+        "[plugins.'io.containerd.grpc.v1.cri'.registry]",
+        "plugins = { 'io.containerd.grpc.v1.cri' = { a = 1 } }",
+        "  enable_cdi = true",
+        "[debug]",
+        "level = \"info\" ",
+        "[[array]]",
+        "imports = [\n  'a', # b\n]",
+    ];
+    const YAML: [&str; 10] = [
+        "# a comment",
+        "",
+        "pause-image: a.example/old:1",
+        "pause-image:   'a.example/old:1'  # why",
+        "\"pause-image\": \"a.example/old:1\"",
+        "list:\n  - pause-image: b\n  - c",
+        "map: {pause-image: b}",
+        "text: |\n  pause-image: b",
+        "é: ü",
+        "---",
+    ];
+    let image = ["plugins", "io.containerd.grpc.v1.cri", "sandbox_image"];
+    let mut random = fastrand::Rng::with_seed(1);
+    for (setting, pool) in
+        [(Setting::toml(&image), &TOML[..]), (Setting::yaml("pause-image"), &YAML)]
+    {
+        let (mut changed, mut added) = (0, 0);
+        for _ in 0..20_000 {
+            let number = random.usize(0..7);
+            let lines: Vec<_> = (0..number).map(|_| pool[random.usize(0..pool.len())]).collect();
+            let end = if random.bool() { "\n" } else { "\r\n" };
+            let mut file = lines.join("\n").replace('\n', end);
+            if random.bool() && !file.is_empty() {
+                file += end;
+            }
+            // Many of these are no TOML, or no YAML: they are refused.
+            let Ok(Some((new, edit))) = setting.set(&file, NEW) else { continue };
+            assert_eq!(setting.read(&new).expect("it is read"), Some(NEW.into()));
+            for comment in ["# a comment", "# why", "# b", "# sandbox_image"] {
+                assert_eq!(new.matches(comment).count(), file.matches(comment).count(), "{file:?}");
+            }
+            assert_eq!(edit.undo(&new).expect("it is undone"), file, "{new:?}");
+            // Others go on: a line at the end, and one at the start.
+            let before = format!("# later{end}");
+            assert_eq!(
+                edit.undo(&format!("{before}{new}")).expect("it is undone"),
+                before.clone() + &file
+            );
+            changed += usize::from(edit.before.is_some());
+            added += usize::from(edit.before.is_none());
+        }
+        assert!(changed > 300 && added > 300, "{changed} changed, {added} added");
+    }
+}
+
+fn one_file(text: &str) -> BTreeMap<String, String> {
+    [("etc/containerd/config.toml".to_string(), text.to_string())].into()
+}
+
+const CONFIG: &str =
+    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"a.example/old:1\"\n";
+
+fn keeps_what_others_have_changed_since() {
+    let node = Node::new(&one_file(CONFIG));
+    let file = node.0.join("etc/containerd/config.toml");
+    let edit = |from: &str, to: &str| {
+        let text = fs::read_to_string(&file).expect("the file");
+        fs::write(&file, text.replace(from, to)).expect("the file");
+    };
+    node.says(&["to", NEW]);
+    edit("version = 2\n", "version = 2\n# theirs\noom_score = -999\n");
+    node.says(&["back"]);
+    let theirs = CONFIG.replace("version = 2\n", "version = 2\n# theirs\noom_score = -999\n");
+    assert_eq!(fs::read_to_string(&file).expect("the file"), theirs);
+
+    // Another value of the setting itself is theirs too.
+    node.says(&["to", NEW]);
+    edit(NEW, "a.example/theirs:1");
+    let output = node.run(&["back"]);
+    refused(&output, "a.example/theirs:1, which is not what was set: give --force");
+    assert!(fs::read_to_string(&file).expect("the file").contains("a.example/theirs:1"));
+    node.says(&["back", "--force"]);
+
+    // A table that was added stays if others have added to it.
+    let node = Node::new(&one_file("version = 2\n"));
+    let file = node.0.join("etc/containerd/config.toml");
+    node.says(&["to", NEW]);
+    let text = fs::read_to_string(&file).expect("the file") + "enable_cdi = true\n";
+    fs::write(&file, &text).expect("the file");
+    node.says(&["back"]);
+    let left = "version = 2\n[plugins.'io.containerd.grpc.v1.cri']\nenable_cdi = true\n";
+    assert_eq!(fs::read_to_string(&file).expect("the file"), left);
+}
+
+/// The system calls that change a file.
+const CHANGES: &str = "openat,write,fsync,rename,unlink,mkdir,fchmod,chown";
+
+/// strace kills it before its first such call, its second one and so on: the file has the old or the new
+/// image each time, and the next call goes on or back.
+fn goes_on_after_it_was_killed_at_any_step() {
+    let ours = CONFIG.replace("a.example/old:1", NEW);
+    for (first, then) in [("to", "to"), ("to", "back"), ("back", "back"), ("back", "to")] {
+        let arguments =
+            |command: &'static str| if command == "to" { vec!["to", NEW] } else { vec![command] };
+        let mut killed = 0;
+        loop {
+            let node = Node::new(&one_file(CONFIG));
+            if first == "back" {
+                node.says(&["to", NEW]);
+            }
+            let command = node.command(&arguments(first));
+            let inject = format!("inject={CHANGES}:signal=KILL:when={}", killed + 1);
+            let mut strace = Command::new("strace");
+            strace.args([
+                "-f",
+                "-o",
+                "/dev/null",
+                "-e",
+                &format!("trace={CHANGES}"),
+                "-e",
+                &inject,
+            ]);
+            let output = strace
+                .arg(command.get_program())
+                .args(command.get_args())
+                .output()
+                .expect("strace");
+            let files = node.files();
+            let now = &files["etc/containerd/config.toml"];
+            assert!([CONFIG, &ours].contains(&now.as_str()), "{first}, killed at {killed}: {now}");
+            node.says(&arguments(then));
+            let now =
+                fs::read_to_string(node.0.join("etc/containerd/config.toml")).expect("the file");
+            assert_eq!(
+                now,
+                if then == "to" { ours.clone() } else { CONFIG.into() },
+                "{first}, {killed}, {then}"
+            );
+            node.says(&["back"]);
+            assert_eq!(node.files(), one_file(CONFIG), "{first}, killed at {killed}, {then}, back");
+            if output.status.success() {
+                break;
+            }
+            killed += 1;
+        }
+        assert!(killed > 10, "killed {killed} times only");
+    }
+}
+
+fn keeps_the_mode_the_owner_and_a_link() {
+    let node = Node::new(&one_file(CONFIG));
+    let path = |name: &str| node.0.join(name).display().to_string();
+    let file = path("etc/containerd/config.toml");
+    run(
+        "sh",
+        &[
+            "-ec",
+            &format!(
+                "mv {file} {0}; ln -s real.toml {file}; chmod 640 {0}; chown 7:8 {0}",
+                path("etc/containerd/real.toml")
+            ),
+        ],
+    );
+    let stat = || run("stat", &["-c", "%F %a %u:%g", &file, &path("etc/containerd/real.toml")]);
+    let before = stat();
+    assert_eq!(before.lines().last(), Some("regular file 640 7:8"));
+    node.says(&["to", NEW]);
+    assert_eq!(stat(), before);
+    assert!(fs::read_to_string(&file).expect("the file").contains(NEW));
+}
+
+fn refuses_bad_input() {
+    let node = Node::new(&one_file(CONFIG));
+    for (arguments, status, says) in [
+        (&["to", "registry.example/pause"][..], 2, "it wants a tag"),
+        (&["to", "registry.example/pause@sha256:00"], 2, "it wants a tag"),
+        (&["to", "pause:1"], 2, "it wants HOST/NAME:TAG"),
+        (&["to", "registry.example/Pause:1"], 2, "it wants HOST/NAME:TAG"),
+        (&["to"], 2, "not provided"),
+        (&["to", NEW, "--archive", "/none"], 1, "there is no such archive"),
+        (&["--runtime", "rkt", "status"], 2, "it is one of: k3s"),
+        (&["--runtime", "crio", "status"], 3, "no runtime is here"),
+        (&["--runtime", "crio", "to", NEW], 3, "called crio"),
+        (&["check"], 1, "nothing was switched here"),
+    ] {
+        let output = node.run(arguments);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(stderr.contains(says), "{arguments:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
+        assert_eq!(node.files(), one_file(CONFIG));
+    }
+    let mut none = Command::new(program());
+    let none = none.args(["--root", "/none", "status"]).output().expect("pause-switch");
+    refused(&none, "there is no such folder");
+    // A file system that cannot be written.
+    let line = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && exec \"$2\" --root \"$1\" to \"$3\"";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "sh", "-c", line, "sh"]).arg(&*node.0).arg(program()).arg(NEW);
+    refused(
+        &unshare.env("RUST_BACKTRACE", "0").output().expect("unshare"),
+        "Read-only file system",
+    );
+    assert_eq!(node.files(), one_file(CONFIG));
+    assert!(!Path::new(&node.0.join("var/lib/pause-switch/containerd.json")).exists());
+}
