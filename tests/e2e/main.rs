@@ -227,6 +227,7 @@ fn of(part: &str) -> Vec<(String, Check)> {
             pause_switch("containerd 2.x", Containerd2),
             pause_switch("containerd 1.x", Containerd1),
             pause_switch("CRI-O", Crio),
+            titled("pause-switch on a stand-in for k3s", switch::on_k3s),
         ],
         "signed" => vec![titled("a signed release", signed::check)],
         "scanners" => vec![titled("scanners and validators", scanners::check)],

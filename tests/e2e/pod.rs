@@ -203,7 +203,10 @@ impl<'a> CriPod<'a> {
     #[track_caller]
     pub fn remove(&self) {
         self.node.crictl(&format!("stopp {}", self.id));
-        self.node.crictl(&format!("rmp {}", self.id));
+        // containerd may not have seen yet that a container ended with pause.
+        until_at_most(*LIMIT, "the sandbox can be removed", || {
+            self.node.crictl_output(&format!("rmp {}", self.id)).status.success().then_some(())
+        });
         self.removed.store(true, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,8 @@
 //! pause-switch on a node whose kubelet runs pods on another pause: there and back.
 
-use harness::{text, until_at_most};
+use std::fs;
+
+use harness::until_at_most;
 
 use crate::Work;
 use crate::images::{Images, PAUSE, PREVIOUS, archive};
@@ -14,6 +16,8 @@ const NEW: &str = concat!("registry.example/pause:", env!("PAUSE_VERSION"));
 
 /// A name that no registry has, and that is not the one in the archive.
 const AIR_GAPPED: &str = "air-gapped.example/infra/pause:1";
+
+const CONFIG: &str = "/etc/containerd/config.toml";
 
 /// An image that no container uses and nobody pins, as a control.
 const UNPINNED: &str = "localhost/e2e:app-2";
@@ -78,25 +82,41 @@ fn start<'a>(node: &'a Node, name: &'static str, image: &str) -> StaticPod<'a> {
     pod
 }
 
-/// pause-switch on a new node: there and back, and what it refuses or undoes.
-pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report) {
-    let node = &old_node(runtime, work, images);
-    report.versions(&[&node.programs[..], &[kubelet::version(node)]].concat());
-    // On a machine it is beside this program.
-    let program = std::env::var("PAUSE_SWITCH").unwrap_or(text(&bin().join("pause-switch")).into());
-    let (new, to) = match node.is_in_cell() {
-        true => (NEW, format!("to {NEW}")),
-        false => (PAUSE, format!("to {PAUSE} --archive {}", archive())),
-    };
-    let run =
-        |arguments: &str| node.output(&format!("PATH=/run/switch:$PATH {program} {arguments}"));
-    let says = |arguments: &str, status: i32, text: &str| {
-        let output = run(arguments);
+/// pause-switch on a node.
+struct Tool<'a> {
+    node: &'a Node,
+    program: String,
+}
+
+impl<'a> Tool<'a> {
+    fn new(node: &'a Node) -> Self {
+        // On a machine it is beside this program.
+        let beside = bin().join("pause-switch").display().to_string();
+        Self { node, program: std::env::var("PAUSE_SWITCH").unwrap_or(beside) }
+    }
+
+    /// Runs it, and returns its last line. It must end with a status, and say something.
+    #[track_caller]
+    fn says(&self, arguments: &str, status: i32, text: &str) -> String {
+        let line = format!("PATH=/run/switch:$PATH {} {arguments}", self.program);
+        let output = self.node.output(&line);
         let both = [&output.stdout[..], &output.stderr].concat();
         let both = String::from_utf8_lossy(&both).into_owned();
         assert_eq!(output.status.code(), Some(status), "{arguments}: {both}");
         assert!(both.contains(text), "{arguments}: {both}");
         both.trim().lines().last().unwrap_or_default().to_string()
+    }
+}
+
+/// pause-switch on a new node: there and back, and what it refuses or undoes.
+pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report) {
+    let node = &old_node(runtime, work, images);
+    report.versions(&[&node.programs[..], &[kubelet::version(node)]].concat());
+    let tool = Tool::new(node);
+    let says = |arguments: &str, status: i32, text: &str| tool.says(arguments, status, text);
+    let (new, to) = match node.is_in_cell() {
+        true => (NEW, format!("to {NEW}")),
+        false => (PAUSE, format!("to {PAUSE} --archive {}", archive())),
     };
     let settings = "find /etc/containerd /etc/crio /etc/containers -type f 2>/dev/null | sort | xargs sha256sum";
     let before_all = node.sh(settings);
@@ -176,4 +196,73 @@ pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report
             line
         },
     );
+    if !node.crio && node.is_in_cell() {
+        report.check("of several files it changes the one that decides, which is a drop-in",
+            || {
+                let config = fs::read_to_string(node.path(CONFIG)).expect("the file");
+                // As the toolkit of NVIDIA writes it: containerd 1.x takes all of the table from it.
+                let (version, table) = match node.name.contains(" 1.") {
+                    true => (2, "'io.containerd.grpc.v1.cri'.containerd"),
+                    false => (3, "'io.containerd.cri.v1.images'"),
+                };
+                let drop_in = format!("version = {version}\n[plugins.{table}]\n# theirs\n");
+                node.write("/etc/containerd/conf.d/99-theirs.toml", &drop_in);
+                let imports = "imports = ['/etc/containerd/conf.d/*.toml']\n";
+                node.write(CONFIG, &format!("{imports}{config}"));
+                // containerd 1.x uses its default now, which has to be there for the way back.
+            let dump = "containerd config dump 2>/dev/null | sed -n 's/^ *sandbox_image = \"\\(.*\\)\"$/\\1/p'";
+            let default = node.sh(dump);
+            if !default.is_empty() {
+                node.sh(&format!("{} images tag {PREVIOUS} {default}", node.ctr));
+            }
+            let before = node.sh(settings);
+                says(&to, 0, new);
+                let changed = node.sh("cat /etc/containerd/conf.d/99-theirs.toml");
+                assert!(changed.contains(new) && changed.contains("# theirs"), "{changed}");
+                says("check", 0, new);
+                says("back", 0, "again");
+                assert_eq!(node.sh(settings), before);
+                node.sh("rm -r /etc/containerd/conf.d");
+                node.write(CONFIG, &config);
+            },
+        );
+    }
+}
+
+/// pause-switch where a stand-in for k3s has its files and folders, and starts the containerd.
+pub fn on_k3s(work: &Work, images: &Images, report: &mut Report) {
+    let node = &old_node(Runtime::Containerd2, work, images);
+    report.versions(&node.programs);
+    node.write("/run/switch/k3s-server", include_str!("config/k3s-server"));
+    // Its tools are in it: k3s crictl, k3s ctr.
+    node.write("/run/switch/k3s", "#!/bin/sh\nexec \"$@\"\n");
+    node.write("/etc/rancher/k3s/config.yaml", "write-kubeconfig-mode: \"0644\"\n");
+    let restart = "PATH=/run/switch:$PATH systemctl restart k3s";
+    node.sh(&format!("chmod 755 /run/switch/k3s*; {restart}"));
+    let tool = Tool::new(node);
+    kubelet::start(node);
+    let before = start(node, "before", SLEEPER);
+    let held = before.running();
+    let files = "cd /etc/rancher/k3s; find . -type f | sort | xargs sha256sum";
+    let before_all = node.sh(files);
+    report.check("it adds a file with the setting, and pods run on", || {
+        let line = tool.says(&format!("to {NEW}"), 0, NEW);
+        assert_eq!(before.running(), held);
+        assert_eq!(image_of(&start(node, "after", SLEEPER)), NEW);
+        tool.says("check", 0, NEW);
+        line
+    });
+    report.check("it goes back, and the file is gone", || {
+        let line = tool.says("back", 0, "again");
+        assert_eq!(node.sh(files), before_all);
+        assert_eq!(image_of(&start(node, "again", SLEEPER)), PREVIOUS);
+        line
+    });
+    report.check("where a flag of k3s decides, the change is undone", || {
+        node.write("/run/switch/flag", PREVIOUS);
+        let line = tool.says(&format!("to {NEW}"), 1, "a flag or a template decides");
+        assert_eq!(node.sh(files), before_all);
+        assert_eq!(before.running(), held);
+        line
+    });
 }

@@ -70,6 +70,11 @@ impl Setting {
         Ok(self.find(text)?.map(|found| found.value))
     }
 
+    /// Whether something is set, of whatever type.
+    pub fn is_in(&self, text: &str) -> Result<bool> {
+        Ok(walk(parse(text)?.as_item(), &self.path).is_some())
+    }
+
     /// Sets the value. Returns the new text and the edit, or nothing if the value is there already.
     pub fn set(&self, text: &str, value: &str) -> Result<Option<(String, Edit)>> {
         let found = self.find(text)?;
@@ -161,15 +166,14 @@ fn parse(text: &str) -> Result<Document<&str>> {
     })
 }
 
+/// What keys lead to.
+fn walk<'a>(item: &'a Item, path: &[String]) -> Option<&'a Item> {
+    path.iter().try_fold(item, |item, key| item.get(key.as_str()))
+}
+
 fn find_toml(text: &str, path: &[String]) -> Result<Option<Found>> {
     let document = parse(text)?;
-    let mut item = document.as_item();
-    for key in path {
-        match item.get(key.as_str()) {
-            Some(next) => item = next,
-            None => return Ok(None),
-        }
-    }
+    let Some(item) = walk(document.as_item(), path) else { return Ok(None) };
     let at = item.span().context("a place in the file")?;
     let value = item.as_str().with_context(|| format!("{} is no string", path.join(".")))?;
     Ok(Some(Found { at, value: value.into() }))
@@ -186,10 +190,7 @@ fn add_toml(text: &str, path: &[String], value: &str) -> Result<(usize, String)>
     let (name, tables) = path.split_last().context("a key")?;
     let setting = format!("{} = \"{value}\"", key(name));
     let document = parse(text)?;
-    let mut table = Some(document.as_item());
-    for key in tables {
-        table = table.and_then(|table| table.get(key.as_str()));
-    }
+    let table = walk(document.as_item(), tables);
     let header = table.and_then(Item::span).filter(|at| text[at.clone()].starts_with(['[', '{']));
     match (table, header) {
         (Some(Item::Table(table)), Some(header)) => {

@@ -62,7 +62,8 @@ impl Node {
         let write = || -> std::io::Result<()> {
             fs::create_dir_all(folder)?;
             let name = file.file_name().unwrap_or_default().display().to_string();
-            let new = folder.join(format!(".{name}.pause-switch"));
+            // In the folder above: CRI-O reads every file of its folder, also one that is half written.
+            let new = folder.parent().unwrap_or(folder).join(format!(".{name}.pause-switch"));
             let mut writer = File::create(&new)?;
             let mode = match fs::metadata(&file) {
                 Ok(like) => {
@@ -87,8 +88,8 @@ impl Node {
         }
     }
 
-    /// The command lines of the processes with a name, on a live node.
-    pub fn processes(&self, name: &str) -> Vec<(i32, Vec<String>)> {
+    /// The command lines of the processes with one of these names, on a live node.
+    pub fn processes(&self, names: &[&str]) -> Vec<(i32, Vec<String>)> {
         if !self.is_live {
             return Vec::new();
         }
@@ -101,7 +102,7 @@ impl Node {
             let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/pid")).ok();
             let is_ours = namespace(&pid.to_string()) == namespace("self");
             let words = line.split_terminator('\0').map(String::from).collect();
-            (is_ours && comm.trim() == name).then_some((pid, words))
+            (is_ours && names.contains(&comm.trim())).then_some((pid, words))
         };
         pids.filter_map(command).collect()
     }

@@ -54,8 +54,8 @@ impl Change {
 struct Facts {
     kind: Kind,
     name: &'static str,
-    /// The name of its process.
-    process: &'static str,
+    /// The names of its process.
+    processes: &'static [&'static str],
     /// It is there if one of these is.
     paths: &'static [&'static str],
     units: &'static [&'static str],
@@ -71,7 +71,7 @@ const FACTS: [Facts; 8] = [
     Facts {
         kind: Kind::K3s,
         name: "k3s",
-        process: "k3s-server",
+        processes: &["k3s-server", "k3s-agent"],
         paths: &["/etc/rancher/k3s", "/var/lib/rancher/k3s"],
         units: &["k3s", "k3s-agent"],
         crictl: "k3s crictl",
@@ -80,7 +80,7 @@ const FACTS: [Facts; 8] = [
     Facts {
         kind: Kind::Rke2,
         name: "rke2",
-        process: "rke2",
+        processes: &["rke2"],
         paths: &["/etc/rancher/rke2", "/var/lib/rancher/rke2"],
         units: &["rke2-server", "rke2-agent"],
         crictl: "/var/lib/rancher/rke2/bin/crictl --runtime-endpoint unix:///run/k3s/containerd/containerd.sock",
@@ -89,7 +89,7 @@ const FACTS: [Facts; 8] = [
     Facts {
         kind: Kind::K0s,
         name: "k0s",
-        process: "k0s",
+        processes: &["k0s"],
         paths: &["/etc/k0s", "/var/lib/k0s"],
         units: &[], // it reads its folder again by itself
         crictl: "crictl --runtime-endpoint unix:///run/k0s/containerd.sock",
@@ -98,7 +98,7 @@ const FACTS: [Facts; 8] = [
     Facts {
         kind: Kind::Microk8s,
         name: "microk8s",
-        process: "kubelite",
+        processes: &["kubelite"],
         paths: &["/var/snap/microk8s/current/args"],
         units: &["snap.microk8s.daemon-containerd"],
         crictl: "crictl --runtime-endpoint unix:///var/snap/microk8s/common/run/containerd.sock",
@@ -107,7 +107,7 @@ const FACTS: [Facts; 8] = [
     Facts {
         kind: Kind::Crio,
         name: "crio",
-        process: "crio",
+        processes: &["crio"],
         paths: &["/etc/crio"],
         units: &["crio"],
         crictl: "crictl --runtime-endpoint unix:///run/crio/crio.sock",
@@ -116,7 +116,7 @@ const FACTS: [Facts; 8] = [
     Facts {
         kind: Kind::CriDockerd,
         name: "cri-dockerd",
-        process: "cri-dockerd",
+        processes: &["cri-dockerd"],
         paths: &[
             "/etc/systemd/system/cri-docker.service",
             "/usr/lib/systemd/system/cri-docker.service",
@@ -129,7 +129,7 @@ const FACTS: [Facts; 8] = [
     Facts {
         kind: Kind::Containerd,
         name: "containerd",
-        process: "containerd",
+        processes: &["containerd"],
         paths: &["/etc/containerd/config.toml"],
         units: &["containerd"],
         crictl: CRICTL,
@@ -138,7 +138,7 @@ const FACTS: [Facts; 8] = [
     Facts {
         kind: Kind::Podman,
         name: "podman",
-        process: "",
+        processes: &[],
         paths: &["/etc/containers/containers.conf", "/etc/containers/containers.conf.d"],
         units: &[],
         crictl: "",
@@ -193,7 +193,7 @@ pub fn find(node: &Node) -> Vec<Runtime> {
             }
             continue;
         }
-        for (pid, command) in node.processes(facts.process) {
+        for (pid, command) in node.processes(facts.processes) {
             let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
             let mut one = runtime(program.map(|path| path.display().to_string()));
             if facts.kind == Kind::Containerd {
@@ -275,9 +275,8 @@ impl Runtime {
                     }
                 }
                 // A list that somebody has made would be replaced.
-                let has_list = |file: &String| {
-                    Ok(node.read(file)?.is_some_and(|text| text.contains("pinned_images")))
-                };
+                let list = Setting::toml(&["crio", "image", "pinned_images"]);
+                let has_list = |file: &String| list.is_in(&node.read(file)?.unwrap_or_default());
                 let lists = files.iter().map(has_list).collect::<Result<Vec<_>>>()?;
                 if let Some(before) = before.filter(|_| !lists.contains(&true)) {
                     let file = PINNED.into();
