@@ -69,6 +69,8 @@ fn a_cell_leaves_nothing() {
     let container = cell.run(&format!("docker run --detach -p 8080:80 {NAME}"));
     let namespace =
         fs::read_link(format!("/proc/{}/ns/pid", cell.init)).expect("its PID namespace");
+    // While it is open, no other namespace gets its number.
+    let _namespace = fs::File::open(format!("/proc/{}/ns/pid", cell.init)).expect("the same");
     let (groups, name) = (cell.groups.clone(), cell.name.clone());
     assert!(!left_behind(&name).is_empty(), "its control groups");
     // The cell's pause, dockerd, its containerd, a shim, a proxy, and the container's pause.

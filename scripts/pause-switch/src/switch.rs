@@ -239,8 +239,17 @@ impl Switch {
                 }
             }
         }
-        let info = inspect(runtime, to.image)
-            .with_context(|| format!("{} is not on the node, also after the import", to.image))?;
+        // containerd's CRI hears of an import by an event.
+        let start = Instant::now();
+        let info = loop {
+            match inspect(runtime, to.image) {
+                Some(info) => break info,
+                None if start.elapsed() > self.limit => {
+                    return Err(anyhow!("{} is not on the node, also after the import", to.image));
+                }
+                None => std::thread::sleep(Duration::from_millis(200)),
+            }
+        };
         let layers: Vec<_> = crate::LAYERS.split(',').filter(|layer| !layer.is_empty()).collect();
         let text = info.to_string();
         if !to.any && !layers.is_empty() && !layers.iter().any(|layer| text.contains(layer)) {
