@@ -22,27 +22,34 @@ struct Block {
     code: String,
 }
 
-fn blocks() -> Vec<Block> {
-    let (mut blocks, mut heading) = (Vec::<Block>::new(), String::new());
-    let (mut in_heading, mut in_block) = (false, false);
-    for event in Parser::new(&text()) {
+/// Goes through all pages. What is in a heading is left out; `each` gets the heading above.
+fn walk(mut each: impl FnMut(&str, Event)) {
+    let (text, mut heading, mut in_heading) = (text(), String::new(), false);
+    for event in Parser::new_ext(&text, Options::ENABLE_TABLES) {
         match event {
             Event::Start(Tag::Heading { .. }) => (in_heading, heading) = (true, String::new()),
             Event::End(TagEnd::Heading(_)) => in_heading = false,
-            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) => {
-                in_block = true;
-                blocks.push(Block {
-                    heading: heading.clone(),
-                    language: language.to_string(),
-                    code: String::new(),
-                });
-            }
-            Event::End(TagEnd::CodeBlock) => in_block = false,
             Event::Text(text) | Event::Code(text) if in_heading => heading += &text,
-            Event::Text(text) if in_block => blocks.last_mut().expect("a block").code += &text,
-            _ => (),
+            event => each(&heading, event),
         }
     }
+}
+
+fn blocks() -> Vec<Block> {
+    let (mut blocks, mut in_block) = (Vec::<Block>::new(), false);
+    walk(|heading, event| match event {
+        Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) => {
+            in_block = true;
+            blocks.push(Block {
+                heading: heading.into(),
+                language: language.to_string(),
+                code: String::new(),
+            });
+        }
+        Event::End(TagEnd::CodeBlock) => in_block = false,
+        Event::Text(text) if in_block => blocks.last_mut().expect("a block").code += &text,
+        _ => (),
+    });
     blocks
 }
 
@@ -60,29 +67,18 @@ pub fn block(heading: &str, language: &str) -> String {
 /// The cells of each row of the only table below a heading, without its head.
 #[track_caller]
 pub fn table(heading: &str) -> Vec<Vec<String>> {
-    let (mut rows, mut title, mut in_heading) = (Vec::<Vec<String>>::new(), String::new(), false);
-    for event in Parser::new_ext(&text(), Options::ENABLE_TABLES) {
-        match event {
-            Event::Start(Tag::Heading { .. }) => (in_heading, title) = (true, String::new()),
-            Event::End(TagEnd::Heading(_)) => in_heading = false,
-            Event::Text(text) | Event::Code(text) if in_heading => title += &text,
-            _ if title != heading => (),
-            Event::End(TagEnd::Table) => title.clear(),
-            Event::Start(Tag::TableRow) => rows.push(Vec::new()),
-            // The head of a table is no row.
-            Event::Start(Tag::TableCell) => {
-                if let Some(row) = rows.last_mut() {
-                    row.push(String::new());
-                }
-            }
-            Event::Text(text) | Event::Code(text) => {
-                if let Some(cell) = rows.last_mut().and_then(|row| row.last_mut()) {
-                    *cell += &text;
-                }
-            }
-            _ => (),
+    let (mut rows, mut in_rows) = (Vec::<Vec<String>>::new(), false);
+    walk(|title, event| match event {
+        Event::End(TagEnd::TableHead) => in_rows = title == heading,
+        Event::End(TagEnd::Table) => in_rows = false,
+        _ if !in_rows => (),
+        Event::Start(Tag::TableRow) => rows.push(Vec::new()),
+        Event::Start(Tag::TableCell) => rows.last_mut().expect("a row").push(String::new()),
+        Event::Text(text) | Event::Code(text) => {
+            *rows.last_mut().and_then(|row| row.last_mut()).expect("a cell") += &text;
         }
-    }
+        _ => (),
+    });
     assert!(!rows.is_empty(), "there is no table below '{heading}'");
     rows
 }

@@ -26,20 +26,20 @@ struct Config {
     has_plugin: bool,
 }
 
+fn parse(file: &str, text: &str) -> Result<Config> {
+    setting(2).read(text).with_context(|| file.to_string())?; // for its one-line error
+    let document = Document::parse(text).context("TOML")?;
+    let version = document.get("version").and_then(Item::as_integer).unwrap_or(1);
+    let imports = document.get("imports").and_then(Item::as_array);
+    let imports = imports.into_iter().flatten().filter_map(|one| one.as_str());
+    let plugin = &setting(version).path[1];
+    let plugins = document.get("plugins");
+    let has_plugin = plugins.is_some_and(|plugins| plugins.get(plugin).is_some());
+    Ok(Config { version, imports: imports.map(String::from).collect(), has_plugin })
+}
+
 fn read(node: &Node, file: &str) -> Result<Option<Config>> {
-    let Some(text) = node.read(file)? else { return Ok(None) };
-    let parse = |text: &str| -> Result<Config> {
-        setting(2).read(text)?; // for its one-line error
-        let document = Document::parse(text).context("TOML")?;
-        let version = document.get("version").and_then(Item::as_integer).unwrap_or(1);
-        let imports = document.get("imports").and_then(Item::as_array);
-        let imports = imports.into_iter().flatten().filter_map(|one| one.as_str());
-        let plugin = &setting(version).path[1];
-        let plugins = document.get("plugins");
-        let has_plugin = plugins.is_some_and(|plugins| plugins.get(plugin).is_some());
-        Ok(Config { version, imports: imports.map(String::from).collect(), has_plugin })
-    };
-    parse(&text).map(Some).with_context(|| file.to_string())
+    node.read(file)?.map(|text| parse(file, &text)).transpose()
 }
 
 /// The version of a file; 0 if it is not there.
@@ -76,19 +76,13 @@ fn files(node: &Node, main: &str) -> Result<Vec<String>> {
 
 /// The file among some that decides: the last that names the plugin. containerd 1.x takes the whole table of
 /// the plugin from a drop-in that names it.
-pub fn deciding(node: &Node, files: Vec<String>) -> Result<Option<String>> {
-    let mut last = None;
-    for file in files {
-        if read(node, &file)?.is_some_and(|config| config.has_plugin) {
-            last = Some(file);
-        }
-    }
-    Ok(last)
+pub fn deciding(node: &Node, files: &[String]) -> Result<Option<String>> {
+    node.last(files, |file, text| Ok(parse(file, text)?.has_plugin))
 }
 
 /// The changes for the containerd whose main file this is.
 pub fn plan(node: &Node, main: &str, image: &str) -> Result<Vec<Change>> {
-    let file = deciding(node, files(node, main)?)?.unwrap_or(main.into());
+    let file = deciding(node, &files(node, main)?)?.unwrap_or(main.into());
     let version = version(node, &file)?;
     let (head, version) = match version {
         // Every containerd from 1.3 on reads version 2.

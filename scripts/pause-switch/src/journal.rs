@@ -44,6 +44,11 @@ impl Journal {
         node.write(&path(self.kind), &(serde_json::to_string_pretty(self)? + "\n"))
     }
 
+    /// The image before, as a message names it.
+    pub fn before_or_default(&self) -> &str {
+        self.before.as_deref().unwrap_or("the default of the runtime")
+    }
+
     pub fn remove(node: &Node, kind: Kind) -> Result<()> {
         node.remove(&path(kind))
     }

@@ -23,3 +23,8 @@ pub const PROGRAMS: &str = match option_env!("PAUSE_PROGRAMS") {
     Some(programs) => programs,
     None => "",
 };
+
+/// The digests in one of these lists.
+fn digests(list: &'static str) -> Vec<&'static str> {
+    list.split(',').filter(|one| !one.is_empty()).collect()
+}

@@ -52,6 +52,23 @@ impl Node {
         files.iter().map(|name| format!("{folder}/{name}")).collect()
     }
 
+    /// The last of some files, as far as they are there, whose text is as wanted.
+    pub fn last(
+        &self,
+        files: &[String],
+        is_wanted: impl Fn(&str, &str) -> Result<bool>,
+    ) -> Result<Option<String>> {
+        let mut last = None;
+        for file in files {
+            if let Some(text) = self.read(file)?
+                && is_wanted(file, &text)?
+            {
+                last = Some(file.clone());
+            }
+        }
+        Ok(last)
+    }
+
     /// Puts a text in the place of a file, at once and for good: whoever reads finds the old one or the
     /// new one, also after a power failure. The mode and the owner stay.
     pub fn write(&self, path: &str, text: &str) -> Result<()> {
@@ -95,14 +112,16 @@ impl Node {
         }
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        // What is in a container of this node has another PID namespace.
+        let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/pid")).ok();
+        let ours = namespace("self");
         let command = |pid: i32| {
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            if !names.contains(&comm.trim()) || namespace(&pid.to_string()) != ours {
+                return None;
+            }
             let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-            // What is in a container of this node has another PID namespace.
-            let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/pid")).ok();
-            let is_ours = namespace(&pid.to_string()) == namespace("self");
-            let words = line.split_terminator('\0').map(String::from).collect();
-            (is_ours && names.contains(&comm.trim())).then_some((pid, words))
+            Some((pid, line.split_terminator('\0').map(String::from).collect()))
         };
         pids.filter_map(command).collect()
     }

@@ -66,7 +66,6 @@ struct Facts {
 /// Pins the image of before for CRI-O, which pins only the one that it uses.
 const PINNED: &str = "/etc/crio/crio.conf.d/99-pause-switch.conf";
 
-const CRICTL: &str = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock";
 const FACTS: [Facts; 8] = [
     Facts {
         kind: Kind::K3s,
@@ -132,7 +131,7 @@ const FACTS: [Facts; 8] = [
         processes: &["containerd"],
         paths: &["/etc/containerd/config.toml"],
         units: &["containerd"],
-        crictl: CRICTL,
+        crictl: "crictl --runtime-endpoint unix:///run/containerd/containerd.sock",
         ctr: "ctr",
     },
     Facts {
@@ -238,7 +237,7 @@ impl Runtime {
             Kind::Containerd | Kind::Microk8s => containerd::plan(node, &self.config, image)?,
             Kind::K0s => {
                 let folder = node.list("/etc/k0s/containerd.d", ".toml");
-                match containerd::deciding(node, folder)? {
+                match containerd::deciding(node, &folder)? {
                     Some(file) => containerd::plan(node, &file, image)?,
                     None => {
                         let version = containerd::version(node, &self.config)?.max(2);
@@ -390,14 +389,9 @@ impl Runtime {
 
 /// The last file that has a setting: it decides.
 fn last_with(node: &Node, files: &[String], setting: &Setting) -> Result<Option<String>> {
-    let mut last = None;
-    for file in files {
-        let Some(text) = node.read(file)? else { continue };
-        if setting.read(&text).with_context(|| file.clone())?.is_some() {
-            last = Some(file.clone());
-        }
-    }
-    Ok(last)
+    node.last(files, |file, text| {
+        Ok(setting.read(text).with_context(|| file.to_string())?.is_some())
+    })
 }
 
 /// Who owns the setting of a node that is not set by hand, and where it is set.

@@ -130,7 +130,7 @@ impl Switch {
                 None => format!("{name}: no file sets the image; {file} would; it uses {image}"),
             });
             if let Some(journal) = Journal::read(&self.node, runtime.kind)? {
-                let before = journal.before.as_deref().unwrap_or("the default of the runtime");
+                let before = journal.before_or_default();
                 let state = if journal.is_complete { "switched" } else { "not finished" };
                 self.say(&format!("{name}: {state} from {before} to {}", journal.after));
             }
@@ -160,13 +160,14 @@ impl Switch {
         let kind = runtime.kind;
         let journal = Journal::read(&self.node, kind)?;
         let is_complete = journal.as_ref().is_none_or(|journal| journal.is_complete);
-        if is_complete && runtime.effective(&self.node)?.as_deref() == Some(to.image) {
+        let effective = if is_complete { runtime.effective(&self.node)? } else { None };
+        if effective.as_deref() == Some(to.image) {
             self.result(false, &format!("unchanged: {} uses {} already", runtime.name(), to.image));
             return Ok(());
         }
         let before = match &journal {
             Some(journal) => journal.before.clone(),
-            None => runtime.effective(&self.node)?,
+            None => effective,
         };
         if self.node.is_live && !self.dry_run {
             self.preflight(&runtime, to, before.as_deref())?;
@@ -240,17 +241,11 @@ impl Switch {
             }
         }
         // containerd's CRI hears of an import by an event.
-        let start = Instant::now();
-        let info = loop {
-            match inspect(runtime, to.image) {
-                Some(info) => break info,
-                None if start.elapsed() > self.limit => {
-                    return Err(anyhow!("{} is not on the node, also after the import", to.image));
-                }
-                None => std::thread::sleep(Duration::from_millis(200)),
-            }
-        };
-        let layers: Vec<_> = crate::LAYERS.split(',').filter(|layer| !layer.is_empty()).collect();
+        let info = self.wait(|| {
+            let info = inspect(runtime, to.image);
+            info.with_context(|| format!("{} is not on the node, also after the import", to.image))
+        })?;
+        let layers = crate::digests(crate::LAYERS);
         let text = info.to_string();
         if !to.any && !layers.is_empty() && !layers.iter().any(|layer| text.contains(layer)) {
             return Err(anyhow!(
@@ -342,14 +337,19 @@ impl Switch {
         if !runtime.speaks_cri() {
             return Ok(());
         }
+        let answer = self.wait(|| output(&runtime.crictl("version")));
+        answer.map(drop).with_context(|| format!("{} does not answer", runtime.name()))
+    }
+
+    /// Tries something until it succeeds, or until the limit has passed.
+    fn wait<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
         let start = Instant::now();
         loop {
-            match output(&runtime.crictl("version")) {
-                Ok(_) => return Ok(()),
-                Err(error) if start.elapsed() > self.limit => {
-                    return Err(error.context(format!("{} does not answer", runtime.name())));
+            match attempt() {
+                Err(_) if start.elapsed() <= self.limit => {
+                    std::thread::sleep(Duration::from_millis(200));
                 }
-                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+                done => return done,
             }
         }
     }
@@ -442,7 +442,7 @@ impl Switch {
             })?;
         }
         Journal::remove(&self.node, runtime.kind)?;
-        let before = journal.before.as_deref().unwrap_or("the default of the runtime");
+        let before = journal.before_or_default();
         self.result(true, &format!("{} gives new pods {before} again", runtime.name()));
         Ok(())
     }
@@ -485,7 +485,7 @@ impl Switch {
         let pod = output(&runtime.crictl(&format!("runp {}", file.display())));
         let _ = std::fs::remove_file(&file);
         let pod = pod?.trim().to_string();
-        let programs: Vec<_> = crate::PROGRAMS.split(',').filter(|one| !one.is_empty()).collect();
+        let programs = crate::digests(crate::PROGRAMS);
         let look = || -> Result<String> {
             let info = output(&runtime.crictl(&format!("inspectp {pod}")))?;
             let info: Value = serde_json::from_str(&info)?;

@@ -46,15 +46,20 @@ fn selected() -> String {
     std::env::var("PAUSE_RUST").unwrap_or_default()
 }
 
-/// Whether the toolchain has the target of a platform.
-pub fn has_target(platform: &Platform) -> Result<bool> {
-    Ok(sysroot()?.join("lib/rustlib").join(&platform.target).join("lib").is_dir())
+/// Whether the toolchain has a target.
+pub fn has_target(target: &str) -> Result<bool> {
+    Ok(sysroot()?.join("lib/rustlib").join(target).join("lib").is_dir())
+}
+
+/// cargo's variable for the linker of a target.
+pub fn linker_variable(target: &str) -> String {
+    format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"))
 }
 
 /// Whether rustup's toolchain can build for a platform. PAUSE_RUST=debian says that it cannot, to
 /// try the way that is left then.
 pub fn rustup_has(platform: &Platform) -> Result<bool> {
-    Ok((selected() != "debian" || platform.is_host()) && has_target(platform)?)
+    Ok((selected() != "debian" || platform.is_host()) && has_target(&platform.target)?)
 }
 
 /// The compiler for a platform.
@@ -145,6 +150,16 @@ fn configs_above(user: &Path, home: &Path) -> Result<Vec<OsString>> {
     Ok(arguments)
 }
 
+/// The cargo folder of the user.
+pub fn user_home() -> Result<PathBuf> {
+    let user = std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    match (user, std::env::var_os("HOME")) {
+        (Some(user), _) => Ok(std::path::absolute(user)?),
+        (None, Some(home)) => Ok(Path::new(&home).join(".cargo")),
+        _ => bail!("neither CARGO_HOME nor HOME is set"),
+    }
+}
+
 /// A command of cargo for pause and the programs of the tests, for one platform.
 pub fn cargo(platform: &Platform, command: &str) -> Result<Command> {
     if Path::new("/.cargo/config.toml").exists() {
@@ -152,12 +167,7 @@ pub fn cargo(platform: &Platform, command: &str) -> Result<Command> {
             "/.cargo/config.toml would be read too: move it to a cargo folder that is not /.cargo"
         );
     }
-    let user = std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    let user = match (user, std::env::var_os("HOME")) {
-        (Some(user), _) => std::path::absolute(user)?,
-        (None, Some(home)) => Path::new(&home).join(".cargo"),
-        _ => bail!("neither CARGO_HOME nor HOME is set"),
-    };
+    let user = user_home()?;
     let home = cargo_home(&user)?;
     let rustc = rustc(platform)?;
     let bin = sysroot()?.join("bin");
@@ -182,7 +192,7 @@ pub fn cargo(platform: &Platform, command: &str) -> Result<Command> {
     cargo.env("CARGO_HOME", &home).env("CARGO", bin.join("cargo")).env("RUSTC", rustc);
     if platform.target != host().target {
         // The linker of the toolchain links every platform, by cargo's variable for it.
-        cargo.env(platform.linker_variable(), rust_tool("rust-lld")?);
+        cargo.env(linker_variable(&platform.target), rust_tool("rust-lld")?);
     }
     cargo.arg(command).args(configs_above(&user, &home)?);
     cargo.arg("--config").arg(root.join(".cargo/config.toml"));

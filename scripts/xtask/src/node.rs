@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
-use xtask::cargo::rustup_has;
+use xtask::cargo::{linker_variable, rustup_has};
 use xtask::platforms::Platform;
 use xtask::project::{debian_mirror, output, root, say};
 
@@ -150,7 +150,7 @@ pub fn build_for_machine(platform: &Platform) -> Result<()> {
     }
     if !platform.is_host() {
         let cpu = platform.target.split('-').next().unwrap_or_default();
-        variables.push((platform.linker_variable(), format!("{cpu}-linux-gnu-gcc")));
+        variables.push((linker_variable(&platform.target), format!("{cpu}-linux-gnu-gcc")));
     }
     let options = ["--target", &platform.target, "--test", "e2e"];
     fs::copy(build_program("e2e", &options, &variables)?, bin.join("e2e"))?;

@@ -99,11 +99,6 @@ impl Platform {
         root().join("target").join(&self.target).join("release/pause")
     }
 
-    /// cargo's environment variable for the linker of the platform's target.
-    pub fn linker_variable(&self) -> String {
-        format!("CARGO_TARGET_{}_LINKER", self.target.to_uppercase().replace('-', "_"))
-    }
-
     /// Whether it is the platform of this machine.
     pub fn is_host(&self) -> bool {
         let arch = std::env::consts::ARCH;

@@ -11,7 +11,7 @@ use xtask::platforms::{ONLY, platforms};
 use xtask::project::{self, dist, read, say};
 
 use crate::push::{push, want_new_skopeo};
-use crate::release::{self, SIGNED, statement};
+use crate::release::{self, SBOM_TYPE, SIGNED, statement};
 use crate::sign::{self, Key};
 use crate::{image, setup, switch};
 
@@ -112,7 +112,7 @@ pub fn release(options: &Options) -> Result<()> {
 fn sign(key: &Key, images: &[Value]) -> Result<Vec<String>> {
     let [sums, provenance] = SIGNED;
     let sbom: Value = serde_json::from_slice(&read("pause.spdx.json")?)?;
-    let sbom = statement(images, "https://spdx.dev/Document", &sbom)?;
+    let sbom = statement(images, SBOM_TYPE, &sbom)?;
     let bundle = |name: &str, content: Vec<u8>| (format!("{name}.sigstore.json"), content);
     let mut files = vec![
         ("pause.pub".to_string(), key.public()?.into_bytes()),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use xtask::project::{dist, output, read, say, sha256};
 
 use crate::image::{Blobs, CONFIG, INDEX, MANIFEST, hex_digest};
-use crate::release::{SIGNED, statement};
+use crate::release::{PROVENANCE_TYPE, SBOM_TYPE, SIGNED, statement};
 use crate::sign::{BUNDLE, Key, STATEMENT};
 
 /// The media type of the SBOM.
@@ -192,8 +192,8 @@ fn referrers(images: &[Value], key: Option<&Key>) -> Result<Vec<Referrer>> {
     Ok(vec![
         sbom,
         of(STATEMENT, None, provenance),
-        bundle("https://slsa.dev/provenance/v1", file(BUNDLE, "pause.intoto.json.sigstore.json")?),
-        bundle("https://spdx.dev/Document", file(BUNDLE, "pause.spdx.json.sigstore.json")?),
+        bundle(PROVENANCE_TYPE, file(BUNDLE, "pause.intoto.json.sigstore.json")?),
+        bundle(SBOM_TYPE, file(BUNDLE, "pause.spdx.json.sigstore.json")?),
         bundle(signature, (BUNDLE, "pause.sigstore.json", signed)),
     ])
 }

@@ -63,6 +63,9 @@ pub fn statement(images: &[Value], predicate_type: &str, predicate: &Value) -> R
     Ok(serde_json::to_vec(&statement)?)
 }
 
+/// The types of what statements say: a provenance, and an SBOM.
+pub const PROVENANCE_TYPE: &str = "https://slsa.dev/provenance/v1";
+pub const SBOM_TYPE: &str = "https://spdx.dev/Document";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 
 /// Writes these files for the image that scripts/image left in `dist/`, and returns the names of
@@ -289,7 +292,7 @@ fn provenance(names: &Names, linked: &Linked, revision: &str, subjects: &[Value]
     Ok(json!({
         "_type": STATEMENT_TYPE,
         "subject": subjects,
-        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicateType": PROVENANCE_TYPE,
         "predicate": {
             "buildDefinition": {
                 "buildType": page("docs/provenance.md"),

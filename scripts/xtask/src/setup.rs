@@ -38,19 +38,22 @@ fn debian_std(platform: &Platform) -> Option<String> {
     Some(format!("/usr/lib/rustlib/{}/lib={packages}", platform.target))
 }
 
+/// Has rustup add a target to the toolchain of the project.
+pub fn rustup_add(target: &str) -> Result<()> {
+    let mut rustup = Command::new("rustup");
+    output(rustup.args(["target", "add", target]).current_dir(root())).map(drop)
+}
+
 /// Adds Rust's targets for some platforms, as far as they are missing: by rustup or, where that
 /// fails, by Debian's packages.
 pub fn targets(platforms: &[&Platform]) -> Result<()> {
     for platform in platforms {
-        if has_target(platform)? {
+        if has_target(&platform.target)? {
             continue;
         }
         let name = &platform.architecture;
         say(format!("adding Rust's target for {name}"));
-        let mut rustup = Command::new("rustup");
-        rustup.args(["target", "add", &platform.target]).current_dir(root());
-        let added = output(&mut rustup);
-        let Err(error) = added else { continue };
+        let Err(error) = rustup_add(&platform.target) else { continue };
         let Some(std) = debian_std(platform) else {
             bail!("{error}; to go on without {name}, give the others to --only");
         };

@@ -2,14 +2,14 @@
 //! scripts/image make of this commit.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result};
-use xtask::cargo::{rust_tool, sysroot};
+use xtask::cargo::{has_target, linker_variable, rust_tool, user_home};
 use xtask::platforms::{Platform, platforms};
-use xtask::project::{self, dist, output, pause, root, say, sha256};
+use xtask::project::{self, dist, pause, root, say, sha256};
 
 use crate::image::layer;
+use crate::setup::rustup_add;
 use crate::test::build_program;
 
 /// What it compares the pause of a node with.
@@ -33,26 +33,20 @@ pub fn build() -> Result<PathBuf> {
 
 /// Builds it for a release, as a static program: dist/pause-switch-linux-ARCHITECTURE.
 pub fn build_static(platform: &Platform, target: &str) -> Result<PathBuf> {
-    if !sysroot()?.join("lib/rustlib").join(target).is_dir() {
+    if !has_target(target)? {
         say(format!("adding Rust's target {target}"));
-        let mut rustup = Command::new("rustup");
-        let added = output(rustup.args(["target", "add", target]).current_dir(root()));
         let name = &platform.architecture;
-        added.with_context(|| format!("no {target} for pause-switch: to go on without {name}, give the others to PAUSE_ONLY"))?;
+        rustup_add(target).with_context(|| format!("no {target} for pause-switch: to go on without {name}, give the others to PAUSE_ONLY"))?;
     }
     let mut variables = variables()?;
-    let linker = target.to_uppercase().replace('-', "_");
     // No path of this machine is in it, and it needs no other linker than that of the toolchain.
-    let home = std::env::var("CARGO_HOME").unwrap_or(format!("{}/.cargo", std::env::var("HOME")?));
     let flags = format!(
-        "-Clink-self-contained=yes --remap-path-prefix={}=/pause --remap-path-prefix={home}/registry=/registry",
-        root().display()
+        "-Clink-self-contained=yes --remap-path-prefix={}=/pause --remap-path-prefix={}/registry=/registry",
+        root().display(),
+        user_home()?.display()
     );
     variables.push(("RUSTFLAGS".into(), flags));
-    variables.push((
-        format!("CARGO_TARGET_{linker}_LINKER"),
-        rust_tool("rust-lld")?.display().to_string(),
-    ));
+    variables.push((linker_variable(target), rust_tool("rust-lld")?.display().to_string()));
     let options = ["--package", "pause-switch", "--profile", "small", "--target", target];
     let program = build_program("pause-switch", &options, &variables)?;
     let content = std::fs::read(&program)?;
