@@ -14,6 +14,7 @@ use harness::programs::{
     HOST, Platform, debian_platforms, dist, emulated_platforms, host_platform, platforms, program,
     qemu_user, root, size,
 };
+use harness::running::{SLEEPS, call_in};
 use harness::suite::Suite;
 use harness::tests;
 use harness::{Folder, TERMINATED, documentation, run, until};
@@ -63,6 +64,16 @@ fn processes_in(namespace: &Path) -> usize {
     links.filter(|link| link == namespace).count()
 }
 
+/// Waits until a container's pause sleeps. Before it has installed its handlers the kernel drops
+/// a SIGTERM for it, as for every PID 1, and the engine kills it after its ten seconds.
+fn await_sleep(cell: &Cell, engine: &str, container: &str) {
+    let pid = cell.run(&format!("{engine} inspect --format '{{{{.State.Pid}}}}' {container}"));
+    let file = format!("/proc/{}/root/proc/{pid}/syscall", cell.init);
+    until("pause sleeps", || {
+        call_in(Path::new(&file)).is_some_and(|call| SLEEPS.contains(&call)).then_some(())
+    });
+}
+
 fn a_cell_leaves_nothing() {
     let cell = Cell::docker();
     cell.run(&format!("docker load --input {}", archive()));
@@ -92,6 +103,7 @@ fn podman_holds_a_pod_with_it() {
     assert_eq!(cell.run(&format!("podman run --rm {NAME} -v")), VERSION);
     cell.run(&format!("podman pod create --name pod --infra-name infra --infra-image {NAME} --share pid,net,ipc,uts -p 8080:80"));
     cell.run("podman pod start pod");
+    await_sleep(&cell, "podman", "infra");
     cell.run("podman pod stop pod");
     assert_eq!(cell.run("podman inspect --format '{{.State.ExitCode}}' infra"), "0");
     assert_eq!(cell.run("podman logs infra 2>&1"), TERMINATED);
@@ -147,6 +159,7 @@ fn docker_holds_a_pod_with_it() {
     );
     assert_eq!(cell.run(&format!("docker run --rm {NAME} -v")), VERSION);
     cell.run(&format!("docker run --detach --name pause --ipc=shareable -p 8080:80 {NAME}"));
+    await_sleep(&cell, "docker", "pause");
     cell.run("docker stop pause");
     assert_eq!(cell.run("docker inspect --format '{{.State.ExitCode}}' pause"), "0");
     assert_eq!(cell.run("docker logs pause 2>&1"), TERMINATED);
@@ -301,11 +314,7 @@ fn podman_runs_other_platforms() {
         let run = format!("--network none --name {arch} --platform {platform} {NAME}");
         assert_eq!(binfmt.run(&format!("podman run --rm {run} -v")), VERSION);
         binfmt.run(&format!("podman run --detach {run}"));
-        // A SIGTERM for runc, which is about to start pause, would end that with 2.
-        let pid = cell.run(&format!("podman inspect --format '{{{{.State.Pid}}}}' {arch}"));
-        until("it runs", || {
-            cell.run(&format!("cat /proc/{pid}/cmdline")).contains("/pause").then_some(())
-        });
+        await_sleep(&cell, "podman", arch);
         cell.run(&format!("podman stop {arch}"));
         assert_eq!(
             cell.run(&format!(

@@ -265,7 +265,7 @@ impl Running {
 
 /// The system calls in which pause sleeps: rt_sigtimedwait or, where that is refused, pause(2). In
 /// place of the latter newer architectures have ppoll, and qemu-user calls rt_sigsuspend.
-const SLEEPS: [i64; 4] = [
+pub const SLEEPS: [i64; 4] = [
     libc::SYS_rt_sigtimedwait,
     crate::programs::SYS_PAUSE,
     libc::SYS_ppoll,
