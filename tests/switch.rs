@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 
 use pause_switch::edit::Setting;
 
-use harness::programs::root;
 use harness::suite::Suite;
+use harness::switch::{Case, cases};
 use harness::{Folder, refused, run, tests, text};
 
 pub fn list(suite: &mut Suite) {
@@ -18,41 +18,12 @@ pub fn list(suite: &mut Suite) {
         changes_the_one_setting_in_files_as_people_have_them,
         keeps_what_others_have_changed_since,
         goes_on_after_it_was_killed_at_any_step,
-        keeps_the_mode_the_owner_and_a_link,
+        keeps_the_mode_the_owner_and_a_link_also_on_a_mount,
         refuses_bad_input,
     ]);
 }
 
 const NEW: &str = "registry.example/pause:1";
-
-/// A file of tests/switch: the files of a node, each below its path, and what `to` makes of them: a diff, or
-/// how it ends. "no line break" says that the file before has none at its end.
-struct Case {
-    name: String,
-    files: BTreeMap<String, String>,
-    expected: String,
-}
-
-fn cases() -> Vec<Case> {
-    let case = |path: PathBuf| {
-        let name = path.file_stem().expect("a name").display().to_string();
-        let (mut files, mut current) = (BTreeMap::<String, String>::new(), String::new());
-        for line in fs::read_to_string(&path).expect("a case").split_inclusive('\n') {
-            match line.strip_prefix("-- ").and_then(|line| line.strip_suffix(" --\n")) {
-                Some("no line break") => drop(files.get_mut(&current).expect("a file").pop()),
-                Some(path) => {
-                    current = path.into();
-                    files.insert(current.clone(), String::new());
-                }
-                None => *files.get_mut(&current).expect("a file") += line,
-            }
-        }
-        let expected = files.remove("expect").expect("what is expected");
-        Case { name, files, expected }
-    };
-    let entries = fs::read_dir(root().join("tests/switch")).expect("cases").flatten();
-    entries.map(|entry| case(entry.path())).collect()
-}
 
 /// A node: the files below a folder.
 struct Node(Folder);
@@ -295,7 +266,7 @@ fn goes_on_after_it_was_killed_at_any_step() {
     }
 }
 
-fn keeps_the_mode_the_owner_and_a_link() {
+fn keeps_the_mode_the_owner_and_a_link_also_on_a_mount() {
     let node = Node::new(&one_file(CONFIG));
     let path = |name: &str| node.0.join(name).display().to_string();
     let file = path("etc/containerd/config.toml");
@@ -315,6 +286,12 @@ fn keeps_the_mode_the_owner_and_a_link() {
     node.says(&["to", NEW]);
     assert_eq!(stat(), before);
     assert!(fs::read_to_string(&file).expect("the file").contains(NEW));
+    // A folder that is a mount: the file above it is on another one.
+    let line =
+        "mount --bind \"$1/etc/containerd\" \"$1/etc/containerd\"; exec \"$2\" --root \"$1\" back";
+    run("unshare", &["--mount", "sh", "-ec", line, "sh", text(&node.0), text(&program())]);
+    assert_eq!(stat(), before);
+    assert_eq!(fs::read_to_string(&file).expect("the file"), CONFIG);
 }
 
 fn refuses_bad_input() {
@@ -341,14 +318,27 @@ fn refuses_bad_input() {
     let mut none = Command::new(program());
     let none = none.args(["--root", "/none", "status"]).output().expect("pause-switch");
     refused(&none, "there is no such folder");
-    // A file system that cannot be written.
-    let line = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && exec \"$2\" --root \"$1\" to \"$3\"";
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "sh", "-c", line, "sh"]).arg(&*node.0).arg(program()).arg(NEW);
-    refused(
-        &unshare.env("RUST_BACKTRACE", "0").output().expect("unshare"),
-        "Read-only file system",
-    );
+    // File systems that cannot be written, or are full.
+    let in_mounts = |mounts: &str| {
+        let line = format!(
+            "cd \"$1\"; cp -r etc before; {mounts}; status=0
+             \"$2\" --root \"$1\" to \"$3\" || status=$?
+             diff -r \"$1/etc/containerd\" before/containerd >&2; rm -r before; exit $status"
+        );
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "sh", "-ec", &line, "sh"]).arg(&*node.0).arg(program()).arg(NEW);
+        unshare.env("RUST_BACKTRACE", "0").output().expect("unshare")
+    };
+    let read_only = in_mounts("mount --bind . .; mount -o remount,bind,ro \"$1\"");
+    refused(&read_only, "Read-only file system");
+    fs::create_dir(node.0.join("var")).expect("a folder");
+    let full = "head --bytes=4096 /dev/zero";
+    let journal = in_mounts(&format!("mount -t tmpfs -o size=4k tmpfs var; {full} >var/full"));
+    refused(&journal, "No space left on device");
+    let file = in_mounts(&format!(
+        "mount -t tmpfs -o size=8k tmpfs etc; cp -r before/. etc; {full} >etc/full"
+    ));
+    refused(&file, "the change was undone: /etc/containerd/config.toml: No space left on device");
     assert_eq!(node.files(), one_file(CONFIG));
     assert!(!Path::new(&node.0.join("var/lib/pause-switch/containerd.json")).exists());
 }

@@ -27,7 +27,7 @@ fn hidden_in_cells() -> bool {
 }
 
 pub fn check_host(work: &Work, _: &Images, report: &mut Report) {
-    let mut parts = "podman criu node endpoint air-gapped".to_string();
+    let mut parts = "podman criu node endpoint air-gapped cri-dockerd".to_string();
     match hidden_in_cells() {
         true => report
             .left_out("a cell in the machine: move this clone out of /etc, /opt, /run and /var"),

@@ -228,6 +228,7 @@ fn of(part: &str) -> Vec<(String, Check)> {
             pause_switch("containerd 1.x", Containerd1),
             pause_switch("CRI-O", Crio),
             titled("pause-switch on a stand-in for k3s", switch::on_k3s),
+            titled("pause-switch on a stand-in for k0s", switch::on_k0s),
         ],
         "signed" => vec![titled("a signed release", signed::check)],
         "scanners" => vec![titled("scanners and validators", scanners::check)],
@@ -259,6 +260,10 @@ fn of(part: &str) -> Vec<(String, Check)> {
         })],
         "endpoint" => vec![on("--endpoint of Debian's containerd", Containerd1, command::endpoint)],
         "air-gapped" => vec![pause_switch("containerd 1.x, without a registry", Containerd1)],
+        "cri-dockerd" => vec![titled(
+            "pause-switch on a stand-in for cri-dockerd, with systemd",
+            switch::on_cri_dockerd,
+        )],
         "cell" => vec![titled("containerd 2.x in a cell", |work, images, report| {
             let node = Node::in_cell(Containerd2, PAUSE, work, images);
             report.versions(&node.programs);

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use harness::programs::{HOST, host_platform, platform, root};
 use harness::until_at_most;
 
 use crate::Work;
@@ -50,7 +51,7 @@ fn old_node(runtime: Runtime, work: &Work, images: &Images) -> Node {
     }
     match node.is_in_cell() {
         true => drop(node.crictl(&format!("pull {PREVIOUS}"))),
-        // The CRI plugin finds a name that ctr has given when it starts.
+        // The CRI plugin of containerd 1.7 finds a name that ctr has given when it starts (containerd#13494).
         false => node.start(),
     }
     node.write(
@@ -131,8 +132,31 @@ pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report
         assert_eq!(node.sh(settings), before_all);
         format!("{line}; {other}")
     });
-    report.check("--dry-run prints the change, and changes nothing", || {
-        says(&format!("{to} --dry-run"), 0, new);
+    report.check("an archive without this platform is noticed before anything is changed", || {
+        let other = if *HOST == "amd64" { "arm64" } else { "amd64" };
+        let other = root().join("dist").join(platform(other).archive());
+        let line = says(
+            &format!("--limit 5 to {AIR_GAPPED} --archive {}", other.display()),
+            1,
+            "for this platform",
+        );
+        assert_eq!(node.sh(settings), before_all);
+        line
+    });
+    if node.is_in_cell() {
+        report.check("a runtime that does not answer, and no systemd, are noticed", || {
+            let daemon = if node.crio { "crio" } else { "containerd" };
+            node.sh(&format!("pkill -STOP -x {daemon}"));
+            let line = says(&to, 1, "does not answer");
+            node.sh(&format!("pkill -CONT -x {daemon}; chmod 644 /run/switch/systemctl"));
+            let other = says(&to, 3, "systemd has no unit");
+            node.sh("chmod 755 /run/switch/systemctl");
+            assert_eq!(node.sh(settings), before_all);
+            format!("{line}; {other}")
+        });
+    }
+    report.check("--dry-run prints each change and command, and changes nothing", || {
+        says(&format!("{to} --dry-run"), 0, "would run: systemctl restart");
         assert_eq!(node.sh(settings), before_all);
     });
     // The systemd of a machine cannot be told to fail.
@@ -185,9 +209,7 @@ pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report
     report.check(
         "without a registry, it imports an archive under the name that is configured",
         || {
-            let alone = harness::programs::root()
-                .join("dist")
-                .join(harness::programs::host_platform().archive());
+            let alone = root().join("dist").join(host_platform().archive());
             let line =
                 says(&format!("to {AIR_GAPPED} --archive {}", alone.display()), 0, AIR_GAPPED);
             assert_eq!(image_of(&start(node, "air-gapped", SLEEPER)), AIR_GAPPED);
@@ -229,40 +251,101 @@ pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report
     }
 }
 
-/// pause-switch where a stand-in for k3s has its files and folders, and starts the containerd.
-pub fn on_k3s(work: &Work, images: &Images, report: &mut Report) {
-    let node = &old_node(Runtime::Containerd2, work, images);
+/// A node whose containerd is started by a stand-in for one of the small distributions, which has its files
+/// and folders.
+fn small(name: &str, program: &str, text: &str, work: &Work, images: &Images) -> Node {
+    let node = old_node(Runtime::Containerd2, work, images);
+    node.write(&format!("/run/switch/{program}"), text);
+    if program != name {
+        // Its tools are in it: k3s crictl, k3s ctr.
+        node.write(&format!("/run/switch/{name}"), "#!/bin/sh\nexec \"$@\"\n");
+    }
+    let restart = format!("PATH=/run/switch:$PATH systemctl restart {name}");
+    node.sh(&format!("chmod 755 /run/switch/*; {restart}"));
+    kubelet::start(&node);
+    node
+}
+
+/// pause-switch there and back, with the files below a folder.
+fn there_and_back(tool: &Tool, folder: &str, report: &mut Report) {
+    let node = tool.node;
     report.versions(&node.programs);
-    node.write("/run/switch/k3s-server", include_str!("config/k3s-server"));
-    // Its tools are in it: k3s crictl, k3s ctr.
-    node.write("/run/switch/k3s", "#!/bin/sh\nexec \"$@\"\n");
-    node.write("/etc/rancher/k3s/config.yaml", "write-kubeconfig-mode: \"0644\"\n");
-    let restart = "PATH=/run/switch:$PATH systemctl restart k3s";
-    node.sh(&format!("chmod 755 /run/switch/k3s*; {restart}"));
-    let tool = Tool::new(node);
-    kubelet::start(node);
     let before = start(node, "before", SLEEPER);
     let held = before.running();
-    let files = "cd /etc/rancher/k3s; find . -type f | sort | xargs sha256sum";
-    let before_all = node.sh(files);
+    let files = format!("cd {folder}; find . -type f | sort | xargs -r sha256sum");
+    let before_all = node.sh(&files);
     report.check("it adds a file with the setting, and pods run on", || {
         let line = tool.says(&format!("to {NEW}"), 0, NEW);
         assert_eq!(before.running(), held);
         assert_eq!(image_of(&start(node, "after", SLEEPER)), NEW);
-        tool.says("check", 0, NEW);
+        tool.says("check --pod", 0, NEW);
         line
     });
     report.check("it goes back, and the file is gone", || {
         let line = tool.says("back", 0, "again");
-        assert_eq!(node.sh(files), before_all);
+        assert_eq!(node.sh(&files), before_all);
         assert_eq!(image_of(&start(node, "again", SLEEPER)), PREVIOUS);
-        line
-    });
-    report.check("where a flag of k3s decides, the change is undone", || {
-        node.write("/run/switch/flag", PREVIOUS);
-        let line = tool.says(&format!("to {NEW}"), 1, "a flag or a template decides");
-        assert_eq!(node.sh(files), before_all);
         assert_eq!(before.running(), held);
         line
     });
+}
+
+pub fn on_k3s(work: &Work, images: &Images, report: &mut Report) {
+    let node = &small("k3s", "k3s-server", include_str!("config/k3s-server"), work, images);
+    node.write("/etc/rancher/k3s/config.yaml", "write-kubeconfig-mode: \"0644\"\n");
+    let tool = Tool::new(node);
+    there_and_back(&tool, "/etc/rancher/k3s", report);
+    report.check("where a flag of k3s decides, the change is undone", || {
+        node.write("/run/switch/flag", PREVIOUS);
+        let line = tool.says(&format!("to {NEW}"), 1, "a flag or a template decides");
+        assert_eq!(node.sh("ls /etc/rancher/k3s/config.yaml.d"), "");
+        line
+    });
+}
+
+pub fn on_k0s(work: &Work, images: &Images, report: &mut Report) {
+    let node = &small("k0s", "k0s", include_str!("config/k0s"), work, images);
+    there_and_back(&Tool::new(node), "/etc/k0s/containerd.d", report);
+}
+
+/// Each form of a unit of cri-dockerd under systemd, on a machine. A stand-in for it answers by containerd.
+pub fn on_cri_dockerd(work: &Work, images: &Images, report: &mut Report) {
+    let node = &old_node(Runtime::Containerd1, work, images);
+    let tool = Tool::new(node);
+    images.import_pause(node);
+    node.start();
+    for folder in ["/usr/bin", "/usr/local/bin"] {
+        let program = format!("{folder}/cri-dockerd");
+        node.write(&program, include_str!("config/cri-dockerd"));
+        node.sh(&format!("chmod 755 {program}"));
+    }
+    let runs = || {
+        let line = "tr '\\0' '\\n' </proc/$(pgrep -x cri-dockerd)/cmdline | tail -n +3";
+        node.sh(line).replace('\n', " ")
+    };
+    for case in harness::switch::cases() {
+        let Some(form) = case.name.strip_prefix("cri-dockerd-") else { continue };
+        if case.expected.starts_with("exit") {
+            continue;
+        }
+        report.check(&format!("cri-dockerd whose unit is of the form {form}"), || {
+            for (path, text) in &case.files {
+                let mut text = text.clone();
+                for old in ["registry.k8s.io/pause:3.9", "registry.k8s.io/pause:3.10", "a.example/one:1"] {
+                    text = text.replace(old, PREVIOUS);
+                }
+                node.write(&format!("/{path}"), &text);
+            }
+            node.sh("systemctl daemon-reload; systemctl restart cri-docker; systemctl reset-failed cri-docker");
+            let before = runs();
+            tool.says(&format!("--runtime cri-dockerd to {PAUSE}"), 0, PAUSE);
+            let after = runs();
+            assert!(after.ends_with(&format!("--pod-infra-container-image={PAUSE}")), "{after}");
+            tool.says("--runtime cri-dockerd check", 0, PAUSE);
+            tool.says("--runtime cri-dockerd back", 0, "again");
+            assert_eq!(runs(), before);
+            node.sh("systemctl stop cri-docker; rm -rf /etc/systemd/system/cri-docker.service* /usr/lib/systemd/system/cri-docker.service*");
+            after
+        });
+    }
 }

@@ -13,6 +13,7 @@ pub mod programs;
 pub mod running;
 pub mod suite;
 pub mod supervise;
+pub mod switch;
 
 use std::any::Any;
 use std::hash::{BuildHasher, RandomState};

@@ -40,6 +40,10 @@ impl Journal {
         text.map(|text| serde_json::from_str(&text)).transpose().context(path)
     }
 
+    pub fn is_there(node: &Node, kind: Kind) -> bool {
+        node.has(&path(kind))
+    }
+
     pub fn write(&self, node: &Node) -> Result<()> {
         node.write(&path(self.kind), &(serde_json::to_string_pretty(self)? + "\n"))
     }

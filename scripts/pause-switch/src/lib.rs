@@ -13,18 +13,7 @@ pub const RELEASE: &str = match option_env!("PAUSE_RELEASE") {
     Some(release) => release,
     None => "0.0.0",
 };
-/// The digests of the layers of the image, and of the programs, of the release that this program is a file
-/// of. Without them nothing is compared.
-pub const LAYERS: &str = match option_env!("PAUSE_LAYERS") {
-    Some(layers) => layers,
-    None => "",
-};
-pub const PROGRAMS: &str = match option_env!("PAUSE_PROGRAMS") {
-    Some(programs) => programs,
-    None => "",
-};
-
-/// The digests in one of these lists.
-fn digests(list: &'static str) -> Vec<&'static str> {
-    list.split(',').filter(|one| !one.is_empty()).collect()
-}
+/// The digests, by SHA-256, of the layer of the image for this platform, and of the program in it, of the
+/// release that this program is a file of. Without them nothing is compared.
+pub const LAYER: Option<&str> = option_env!("PAUSE_LAYER");
+pub const PROGRAM: Option<&str> = option_env!("PAUSE_PROGRAM");

@@ -24,7 +24,7 @@ struct Arguments {
     /// The runtime, where a node has several
     #[arg(long, global = true, value_name = "NAME", value_parser = Kind::of)]
     runtime: Option<Kind>,
-    /// Prints each change as a diff, and does nothing
+    /// Prints each change as a diff and each command, and does nothing
     #[arg(long, global = true)]
     dry_run: bool,
     /// Prints each step as a line of JSON
@@ -69,6 +69,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let node = Node::new(root)?;
     let limit = Duration::from_secs(limit);
     let switch = Switch { node, only: runtime, dry_run, json, limit };
+    switch.wants_root()?;
     match &command {
         Command::Status => switch.status(),
         Command::To { image, archive, any } => {

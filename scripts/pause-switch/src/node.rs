@@ -76,26 +76,12 @@ impl Node {
         // A link stays one: what it leads to is replaced.
         let file = fs::canonicalize(&file).unwrap_or(file);
         let folder = file.parent().context("a folder")?;
-        let write = || -> std::io::Result<()> {
-            fs::create_dir_all(folder)?;
-            let name = file.file_name().unwrap_or_default().display().to_string();
-            // In the folder above: CRI-O reads every file of its folder, also one that is half written.
-            let new = folder.parent().unwrap_or(folder).join(format!(".{name}.pause-switch"));
-            let mut writer = File::create(&new)?;
-            let mode = match fs::metadata(&file) {
-                Ok(like) => {
-                    chown(&new, Some(like.uid()), Some(like.gid()))?;
-                    like.permissions().mode()
-                }
-                Err(_) => 0o644,
-            };
-            writer.set_permissions(fs::Permissions::from_mode(mode))?;
-            writer.write_all(text.as_bytes())?;
-            writer.sync_all()?;
-            fs::rename(&new, &file)?;
-            File::open(folder)?.sync_all()
-        };
-        write().with_context(|| path.to_string())
+        // In the folder above: CRI-O reads every file of its folder, also one that is half written. In the
+        // folder itself where that is a mount.
+        let above = folder.parent().unwrap_or(folder);
+        replace(&file, text, folder, above)
+            .or_else(|_| replace(&file, text, folder, folder))
+            .with_context(|| path.to_string())
     }
 
     pub fn remove(&self, path: &str) -> Result<()> {
@@ -127,12 +113,37 @@ impl Node {
     }
 }
 
+/// Replaces a file in a folder by a new one that is made in another.
+fn replace(file: &Path, text: &str, folder: &Path, made_in: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let name = file.file_name().unwrap_or_default().display().to_string();
+    let new = made_in.join(format!(".{name}.pause-switch"));
+    let write = || {
+        let mut writer = File::create(&new)?;
+        let mode = match fs::metadata(file) {
+            Ok(like) => {
+                chown(&new, Some(like.uid()), Some(like.gid()))?;
+                like.permissions().mode()
+            }
+            Err(_) => 0o644,
+        };
+        writer.set_permissions(fs::Permissions::from_mode(mode))?;
+        writer.write_all(text.as_bytes())?;
+        writer.sync_all()?;
+        fs::rename(&new, file)?;
+        File::open(folder)?.sync_all()
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&new);
+    })
+}
+
 /// Runs a program that must succeed, and returns its standard output. The error has the last line of
 /// what it printed.
 pub fn output(words: &[String]) -> Result<String> {
     let mut command = Command::new(&words[0]);
     let output = command.args(&words[1..]).stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("{} cannot be started", words[0]))?;
+    let output = output.with_context(|| format!("{} is wanted and cannot be started", words[0]))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let line = stderr.trim().lines().last().unwrap_or("it gave no reason").trim().to_string();

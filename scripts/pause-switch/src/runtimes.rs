@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::containerd;
 use crate::edit::Setting;
+use crate::journal::Journal;
 use crate::node::{Node, output, words};
 use crate::unit;
 
@@ -30,6 +31,8 @@ pub struct Runtime {
     pub config: String,
     /// The program that runs, if it does.
     pub program: Option<String>,
+    /// Where it answers CRI.
+    socket: String,
 }
 
 /// One change that switches a runtime.
@@ -59,9 +62,14 @@ struct Facts {
     /// It is there if one of these is.
     paths: &'static [&'static str],
     units: &'static [&'static str],
+    /// Of CRI, unless its configuration names another.
+    socket: &'static str,
     crictl: &'static str,
     ctr: &'static str,
 }
+
+/// SOCKET is replaced. /etc/crictl.yaml may name those of another runtime.
+const CRICTL: &str = "crictl --runtime-endpoint unix://SOCKET --image-endpoint unix://SOCKET";
 
 /// Pins the image of before for CRI-O, which pins only the one that it uses.
 const PINNED: &str = "/etc/crio/crio.conf.d/99-pause-switch.conf";
@@ -73,6 +81,7 @@ const FACTS: [Facts; 8] = [
         processes: &["k3s-server", "k3s-agent"],
         paths: &["/etc/rancher/k3s", "/var/lib/rancher/k3s"],
         units: &["k3s", "k3s-agent"],
+        socket: "",
         crictl: "k3s crictl",
         ctr: "k3s ctr",
     },
@@ -82,16 +91,18 @@ const FACTS: [Facts; 8] = [
         processes: &["rke2"],
         paths: &["/etc/rancher/rke2", "/var/lib/rancher/rke2"],
         units: &["rke2-server", "rke2-agent"],
-        crictl: "/var/lib/rancher/rke2/bin/crictl --runtime-endpoint unix:///run/k3s/containerd/containerd.sock",
-        ctr: "/var/lib/rancher/rke2/bin/ctr --address /run/k3s/containerd/containerd.sock",
+        socket: "/run/k3s/containerd/containerd.sock",
+        crictl: "/var/lib/rancher/rke2/bin/crictl --runtime-endpoint unix://SOCKET",
+        ctr: "/var/lib/rancher/rke2/bin/ctr --address SOCKET",
     },
     Facts {
         kind: Kind::K0s,
         name: "k0s",
         processes: &["k0s"],
         paths: &["/etc/k0s", "/var/lib/k0s"],
-        units: &[], // it reads its folder again by itself
-        crictl: "crictl --runtime-endpoint unix:///run/k0s/containerd.sock",
+        units: &[], // it restarts its containerd by itself
+        socket: "/run/k0s/containerd.sock",
+        crictl: CRICTL,
         ctr: "k0s ctr",
     },
     Facts {
@@ -100,7 +111,8 @@ const FACTS: [Facts; 8] = [
         processes: &["kubelite"],
         paths: &["/var/snap/microk8s/current/args"],
         units: &["snap.microk8s.daemon-containerd"],
-        crictl: "crictl --runtime-endpoint unix:///var/snap/microk8s/common/run/containerd.sock",
+        socket: "/var/snap/microk8s/common/run/containerd.sock",
+        crictl: CRICTL,
         ctr: "microk8s ctr",
     },
     Facts {
@@ -109,7 +121,8 @@ const FACTS: [Facts; 8] = [
         processes: &["crio"],
         paths: &["/etc/crio"],
         units: &["crio"],
-        crictl: "crictl --runtime-endpoint unix:///run/crio/crio.sock",
+        socket: "/run/crio/crio.sock",
+        crictl: CRICTL,
         ctr: "",
     },
     Facts {
@@ -122,7 +135,8 @@ const FACTS: [Facts; 8] = [
             "/lib/systemd/system/cri-docker.service",
         ],
         units: &["cri-docker"],
-        crictl: "crictl --runtime-endpoint unix:///run/cri-dockerd.sock",
+        socket: "/run/cri-dockerd.sock",
+        crictl: CRICTL,
         ctr: "",
     },
     Facts {
@@ -131,8 +145,9 @@ const FACTS: [Facts; 8] = [
         processes: &["containerd"],
         paths: &["/etc/containerd/config.toml"],
         units: &["containerd"],
-        crictl: "crictl --runtime-endpoint unix:///run/containerd/containerd.sock",
-        ctr: "ctr",
+        socket: "/run/containerd/containerd.sock",
+        crictl: CRICTL,
+        ctr: "ctr --address SOCKET",
     },
     Facts {
         kind: Kind::Podman,
@@ -140,6 +155,7 @@ const FACTS: [Facts; 8] = [
         processes: &[],
         paths: &["/etc/containers/containers.conf", "/etc/containers/containers.conf.d"],
         units: &[],
+        socket: "",
         crictl: "",
         ctr: "",
     },
@@ -161,42 +177,63 @@ impl Kind {
     }
 }
 
-/// The configuration file that a flag names, as `--config FILE`, `-c FILE` or `--config=FILE`.
-fn config_flag(command: &[String]) -> Option<String> {
+/// The value of a flag, as `--config FILE`, `-c FILE` or `--config=FILE`.
+fn flag(command: &[String], names: &[&str]) -> Option<String> {
     let mut rest = command.iter();
     while let Some(word) = rest.next() {
-        if let Some(file) = word.strip_prefix("--config=").or(word.strip_prefix("-c=")) {
-            return Some(file.into());
-        }
-        if word == "--config" || word == "-c" {
+        if names.contains(&word.as_str()) {
             return rest.next().cloned();
+        }
+        if let Some((name, value)) = word.split_once('=')
+            && names.contains(&name)
+        {
+            return Some(value.into());
         }
     }
     None
+}
+
+/// The socket that a runtime was told to answer on, by a flag or by a file.
+fn socket(node: &Node, kind: Kind, command: &[String], config: &str) -> Option<String> {
+    let named = match kind {
+        Kind::Containerd => flag(command, &["--address", "-a"]).or_else(|| {
+            Setting::toml(&["grpc", "address"]).read(&node.read(config).ok()??).ok()?
+        }),
+        Kind::Crio => flag(command, &["--listen"]).or_else(|| {
+            let setting = Setting::toml(&["crio", "api", "listen"]);
+            let file = last_with(node, &crio_files(node), &setting).ok()??;
+            setting.read(&node.read(&file).ok()??).ok()?
+        }),
+        // Without a path it is fd://: the socket of its unit.
+        Kind::CriDockerd => flag(command, &["--container-runtime-endpoint"])
+            .filter(|endpoint| endpoint.starts_with("unix:///")),
+        _ => None,
+    };
+    named.map(|socket| socket.trim_start_matches("unix://").into())
+}
+
+/// The files of CRI-O, in the order in which a later one wins.
+fn crio_files(node: &Node) -> Vec<String> {
+    let mut files = vec!["/etc/crio/crio.conf".to_string()];
+    files.extend(node.list("/etc/crio/crio.conf.d", ""));
+    files
 }
 
 /// The runtimes of a node: those that run or, if nothing can be asked, those whose files are there.
 pub fn find(node: &Node) -> Vec<Runtime> {
     let mut found = Vec::new();
     for facts in &FACTS {
-        let config = match facts.kind {
-            Kind::Containerd => "/etc/containerd/config.toml",
-            Kind::K0s => "/etc/k0s/containerd.toml",
-            Kind::Microk8s => "/var/snap/microk8s/current/args/containerd-template.toml",
-            _ => "",
-        };
-        let runtime = |program| Runtime { kind: facts.kind, config: config.into(), program };
         if !node.is_live || facts.kind == Kind::Podman {
             if facts.paths.iter().any(|path| node.has(path)) {
-                found.push(runtime(None));
+                found.push(Runtime::new(facts, None));
             }
             continue;
         }
         for (pid, command) in node.processes(facts.processes) {
             let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
-            let mut one = runtime(program.map(|path| path.display().to_string()));
+            let mut one = Runtime::new(facts, program.map(|path| path.display().to_string()));
             if facts.kind == Kind::Containerd {
-                let config = config_flag(&command).unwrap_or(config.into());
+                one.config = flag(&command, &["--config", "-c"]).unwrap_or(one.config);
                 // The containerd of another runtime, which writes its file, or of Docker.
                 let others = [
                     "/var/lib/rancher/",
@@ -206,19 +243,38 @@ pub fn find(node: &Node) -> Vec<Runtime> {
                     "/var/run/docker/",
                     "/run/docker/",
                 ];
-                if others.iter().any(|folder| config.starts_with(folder)) {
+                if others.iter().any(|folder| one.config.starts_with(folder)) {
                     continue;
                 }
-                one.config = config;
+            }
+            if let Some(socket) = socket(node, facts.kind, &command, &one.config) {
+                one.socket = socket;
             }
             found.push(one);
         }
     }
     found.dedup_by(|one, other| one.kind == other.kind);
+    // A switch that was killed may have left one that does not run.
+    if node.is_live && found.iter().all(|one| one.kind == Kind::Podman) {
+        let daemons = FACTS.iter().filter(|facts| facts.kind != Kind::Podman);
+        let switched = daemons.filter(|facts| Journal::is_there(node, facts.kind));
+        found.extend(switched.map(|facts| Runtime::new(facts, None)));
+    }
     found
 }
 
 impl Runtime {
+    fn new(facts: &Facts, program: Option<String>) -> Self {
+        let config = match facts.kind {
+            Kind::Containerd => "/etc/containerd/config.toml",
+            Kind::K0s => "/etc/k0s/containerd.toml",
+            Kind::Microk8s => "/var/snap/microk8s/current/args/containerd-template.toml",
+            _ => "",
+        };
+        let (kind, config, socket) = (facts.kind, config.into(), facts.socket.into());
+        Self { kind, config, program, socket }
+    }
+
     pub fn name(&self) -> &'static str {
         self.kind.name()
     }
@@ -253,8 +309,7 @@ impl Runtime {
             Kind::Crio => {
                 let image_key = Setting::toml(&["crio", "image", "pause_image"]);
                 let command_key = Setting::toml(&["crio", "image", "pause_command"]);
-                let mut files = vec!["/etc/crio/crio.conf".to_string()];
-                files.extend(node.list("/etc/crio/crio.conf.d", ""));
+                let files = crio_files(node);
                 let file = last_with(node, &files, &image_key)?;
                 let file = file.unwrap_or("/etc/crio/crio.conf.d/99-pause.conf".into());
                 let mut changes = one(file, image_key, "");
@@ -328,58 +383,119 @@ impl Runtime {
             return self.configured(node);
         };
         match self.kind {
-            Kind::Containerd => {
-                let dump = output(&[
-                    program,
-                    "--config".into(),
-                    self.config.clone(),
-                    "config".into(),
-                    "dump".into(),
-                ])?;
-                containerd::of_dump(&dump)
-            }
+            Kind::Containerd => self.dump(program),
             Kind::Crio => {
                 let dump = output(&[program, "config".into()])?;
                 Setting::toml(&["crio", "image", "pause_image"]).read(&dump)
             }
+            Kind::CriDockerd => Ok(unit::of_show(&output(&words(
+                "systemctl show --property=ExecStart --value cri-docker",
+            ))?)),
             _ => self.configured(node),
         }
     }
 
-    /// The image in the configuration that k3s and RKE2 write for their containerd when they start, which a
-    /// flag or a template may decide.
-    pub fn written(&self, node: &Node) -> Result<Option<String>> {
-        let file = format!("/var/lib/rancher/{}/agent/etc/containerd/config.toml", self.name());
+    /// What a program of containerd reads from its configuration.
+    fn dump(&self, program: String) -> Result<Option<String>> {
+        let config = ["--config".into(), self.config.clone()];
+        let dump = output(&[&[program], &config[..], &["config".into(), "dump".into()]].concat())?;
+        containerd::of_dump(&dump)
+    }
+
+    /// The image that the runtime was started with, where a flag or a template may decide after all.
+    pub fn started_with(&self, node: &Node) -> Result<Option<String>> {
         match self.kind {
-            Kind::K3s | Kind::Rke2 => containerd::of_dump(&node.read(&file)?.unwrap_or_default()),
+            // They write the configuration of their containerd when they start.
+            Kind::K3s | Kind::Rke2 => {
+                let folder = format!("/var/lib/rancher/{}/agent/etc/containerd", self.name());
+                let text = node.read(&format!("{folder}/config.toml"))?;
+                containerd::of_dump(&text.unwrap_or_default())
+            }
+            Kind::K0s => {
+                let pid = self.containerd_of_k0s(node).context("k0s runs no containerd")?;
+                let program = std::fs::read_link(format!("/proc/{pid}/exe"))?;
+                self.dump(program.display().to_string())
+            }
+            Kind::CriDockerd => {
+                let (_, command) = node.processes(&["cri-dockerd"]).pop().context("cri-dockerd")?;
+                Ok(flag(&command, &[unit::FLAG]))
+            }
             _ => self.effective(node),
         }
     }
 
+    /// The PID of the containerd that k0s has started. It starts a new one when a file below
+    /// /etc/k0s/containerd.d changes, three seconds later (pkg/component/worker/containerd of k0s).
+    pub fn containerd_of_k0s(&self, node: &Node) -> Option<i32> {
+        let is_its = |(_, command): &(i32, Vec<String>)| {
+            flag(command, &["--config", "-c"]).as_deref() == Some(&self.config)
+        };
+        node.processes(&["containerd"]).into_iter().find(is_its).map(|(pid, _)| pid)
+    }
+
     /// The command of a tool with its arguments.
     pub fn crictl(&self, arguments: &str) -> Vec<String> {
-        words(&format!("{} {arguments}", self.kind.facts().crictl))
+        words(&format!("{} {arguments}", self.kind.facts().crictl.replace("SOCKET", &self.socket)))
     }
 
     /// The same for ctr in Kubernetes' namespace, where the runtime is a containerd.
     pub fn ctr(&self, arguments: &str) -> Option<Vec<String>> {
-        let ctr = self.kind.facts().ctr;
+        let ctr = self.kind.facts().ctr.replace("SOCKET", &self.socket);
         (!ctr.is_empty()).then(|| words(&format!("{ctr} --namespace k8s.io {arguments}")))
     }
 
-    /// Has the runtime read its files.
-    pub fn restart(&self) -> Result<()> {
+    /// The command that imports an archive, as far as it can under the name of the image.
+    pub fn import(&self, archive: &str, image: &str) -> Vec<String> {
+        self.ctr(&format!("images import {archive}")).unwrap_or_else(|| {
+            words(&match self.kind {
+                Kind::CriDockerd => format!("docker load --input {archive}"),
+                _ => {
+                    format!("skopeo copy --quiet oci-archive:{archive} containers-storage:{image}")
+                }
+            })
+        })
+    }
+
+    /// The command that gives an imported image another name. skopeo has given it.
+    pub fn tag(&self, name: &str, image: &str) -> Option<Vec<String>> {
+        match self.kind {
+            Kind::Crio => None,
+            Kind::CriDockerd => Some(words(&format!("docker tag {name} {image}"))),
+            _ => self.ctr(&format!("images tag --force {name} {image}")),
+        }
+    }
+
+    /// The unit of systemd that starts the runtime; none where it needs no restart.
+    pub fn unit(&self) -> Result<Option<&'static str>> {
         let units = self.kind.facts().units;
-        if units.is_empty() {
-            return Ok(());
+        let Some(first) = units.first() else { return Ok(None) };
+        // One that failed to start is not active.
+        for question in ["is-active --quiet", "cat"] {
+            for unit in units {
+                match output(&words(&format!("systemctl {question} {unit}"))) {
+                    Err(error) if error.downcast_ref::<std::io::Error>().is_some() => {
+                        return Err(error);
+                    }
+                    Err(_) => (),
+                    Ok(_) => return Ok(Some(unit)),
+                }
+            }
         }
-        let is_active =
-            |unit: &&&str| output(&words(&format!("systemctl is-active --quiet {unit}"))).is_ok();
-        let unit = units.iter().find(is_active).or(units.first()).context("a unit")?;
-        if self.kind == Kind::CriDockerd {
-            output(&words("systemctl daemon-reload"))?;
-        }
-        output(&words(&format!("systemctl restart {unit}"))).map(drop)
+        bail!("systemd has no unit {first}, so that {} cannot be restarted", self.name())
+    }
+
+    /// The command that has systemd read the files of units, where the setting is in one.
+    pub fn reload(&self) -> Option<Vec<String>> {
+        (self.kind == Kind::CriDockerd).then(|| words("systemctl daemon-reload"))
+    }
+
+    /// Whether systemd manages the control groups of its containers. Then a pod wants a slice.
+    pub fn uses_systemd_cgroups(&self) -> bool {
+        // containerd before 2.0 does not know the first, but shows its settings.
+        let says = |command: &str, text: &str| {
+            output(&self.crictl(command)).is_ok_and(|answer| answer.contains(text))
+        };
+        says("runtime-config", "SYSTEMD") || says("info", "\"SystemdCgroup\": true")
     }
 
     pub fn speaks_cri(&self) -> bool {

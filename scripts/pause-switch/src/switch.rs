@@ -65,10 +65,20 @@ impl Switch {
         }
     }
 
-    /// Ends unless this may change the node.
-    fn may_change(&self) -> Result<()> {
+    /// Runs a command that changes the node or, in a dry run, only says it.
+    fn run(&self, command: &[String]) -> Result<String> {
+        let line = command.join(" ");
+        match self.dry_run {
+            true => self.say(&format!("would run: {line}")),
+            false => self.say(&format!("running: {line}")),
+        }
+        if self.dry_run { Ok(String::new()) } else { output(command) }
+    }
+
+    /// Ends unless this may ask and change the node.
+    pub fn wants_root(&self) -> Result<()> {
         let uid = std::fs::metadata("/proc/self").map(|process| process.uid()).unwrap_or(0);
-        match self.node.is_live && !self.dry_run && uid != 0 {
+        match self.node.is_live && uid != 0 {
             true => Err(coded(WRONG_USE, "this wants root: run it with sudo")),
             false => Ok(()),
         }
@@ -137,6 +147,7 @@ impl Switch {
             if !self.node.is_live || !runtime.speaks_cri() {
                 continue;
             }
+            now_answers(&runtime)?;
             if let Some(image) = &effective {
                 self.say(&match inspect(&runtime, image) {
                     Some(info) => format!("{name}: {image} is on the node, {}", pinned(&info)),
@@ -155,7 +166,6 @@ impl Switch {
     }
 
     pub fn to(&self, to: &To) -> Result<()> {
-        self.may_change()?;
         let runtime = self.runtime()?;
         let kind = runtime.kind;
         let journal = Journal::read(&self.node, kind)?;
@@ -169,7 +179,7 @@ impl Switch {
             Some(journal) => journal.before.clone(),
             None => effective,
         };
-        if self.node.is_live && !self.dry_run {
+        if self.node.is_live {
             self.preflight(&runtime, to, before.as_deref())?;
         }
         if let Some(journal) = &journal {
@@ -189,13 +199,13 @@ impl Switch {
             }
         }
         if self.dry_run {
-            self.result(true, "nothing was changed: this was a dry run");
-            return Ok(());
+            return self.end_dry_run(&runtime);
         }
         let done = prepared.iter().map(|(_, _, done)| done.clone()).collect();
         let mut journal =
             Journal { kind, before, after: to.image.into(), done, is_complete: false };
         journal.write(&self.node)?;
+        let daemon = runtime.containerd_of_k0s(&self.node);
         for (file, text, _) in &prepared {
             if let Err(error) = self.node.write(file, text) {
                 self.undo(&runtime, &journal, false)?;
@@ -203,7 +213,7 @@ impl Switch {
             }
         }
         if self.node.is_live
-            && let Err((error, was_restarted)) = self.take(&runtime, to.image)
+            && let Err((error, was_restarted)) = self.take(&runtime, to.image, daemon)
         {
             self.say(&format!("undoing: {error:#}"));
             self.undo(&runtime, &journal, was_restarted)?;
@@ -223,6 +233,8 @@ impl Switch {
         if !runtime.speaks_cri() {
             return Ok(());
         }
+        now_answers(runtime).context("nothing was changed")?;
+        has_unit(runtime)?;
         if let Some(before) = before {
             if inspect(runtime, before).is_none() {
                 return Err(anyhow!(
@@ -231,25 +243,32 @@ impl Switch {
             }
             self.pin(runtime, before)?;
         }
-        if inspect(runtime, to.image).is_none() {
+        let is_pause = |info: &Value| {
+            to.any || crate::LAYER.is_none_or(|layer| info.to_string().contains(layer))
+        };
+        // What an archive is given for is replaced if it is something else.
+        let is_new =
+            inspect(runtime, to.image).is_none_or(|info| to.archive.is_some() && !is_pause(&info));
+        if is_new {
             match to.archive {
                 Some(archive) => self.import(runtime, archive, to.image)?,
-                None => {
-                    self.say(&format!("pulling {}", to.image));
-                    output(&runtime.crictl(&format!("pull {}", to.image)))?;
-                }
+                None => drop(self.run(&runtime.crictl(&format!("pull {}", to.image)))?),
             }
         }
-        // containerd's CRI hears of an import by an event.
+        if is_new && self.dry_run {
+            return self.pin(runtime, to.image);
+        }
+        // The CRI plugin of containerd hears of an import by an event.
         let info = self.wait(|| {
             let info = inspect(runtime, to.image);
             info.with_context(|| format!("{} is not on the node, also after the import", to.image))
         })?;
-        let layers = crate::digests(crate::LAYERS);
-        let text = info.to_string();
-        if !to.any && !layers.is_empty() && !layers.iter().any(|layer| text.contains(layer)) {
+        if !is_pause(&info) {
+            if is_new && to.archive.is_some() {
+                self.label(runtime, to.image, "")?;
+            }
             return Err(anyhow!(
-                "{} is not the pause of this release: give --any to use it all the same",
+                "{} is not the pause of this release for this platform: give --any to use it all the same",
                 to.image
             ));
         }
@@ -258,45 +277,44 @@ impl Switch {
 
     /// Pins an image where that takes a label. cri-dockerd pins what it uses by itself, and CRI-O by a setting.
     fn pin(&self, runtime: &Runtime, image: &str) -> Result<()> {
-        let Some(label) =
-            runtime.ctr(&format!("images label {image} io.cri-containerd.pinned=pinned"))
-        else {
-            return Ok(());
-        };
-        self.say(&format!("pinning {image}"));
-        output(&label).map(drop)
+        self.label(runtime, image, "pinned")
+    }
+
+    fn label(&self, runtime: &Runtime, image: &str, value: &str) -> Result<()> {
+        let label = runtime.ctr(&format!("images label {image} io.cri-containerd.pinned={value}"));
+        label.map_or(Ok(()), |label| self.run(&label).map(drop))
     }
 
     /// Imports an archive, and gives the image in it the name that is configured.
     fn import(&self, runtime: &Runtime, archive: &Path, image: &str) -> Result<()> {
-        self.say(&format!("importing {} as {image}", archive.display()));
         let archive = archive.display().to_string();
-        let Some(mut import) = runtime.ctr("images import") else {
-            let to = format!("containers-storage:{image}");
-            return output(&[
-                "skopeo".into(),
-                "copy".into(),
-                "--quiet".into(),
-                format!("oci-archive:{archive}"),
-                to,
-            ])
-            .map(drop);
-        };
-        import.push(archive);
-        let printed = output(&import)?;
-        // "unpacking NAME (sha256:…)...done"
+        let printed = self.run(&runtime.import(&archive, image)).with_context(|| {
+            format!("{archive} was not imported; has it an image for this platform?")
+        })?;
+        // "unpacking NAME (sha256:…)...done" of ctr, "Loaded image: NAME" of docker
         let name = printed.split_whitespace().find(|word| word.contains('/') && word.contains(':'));
-        let name = name.context("ctr did not say which image it imported")?;
-        if name != image {
-            let tag = runtime.ctr(&format!("images tag --force {name} {image}")).context("ctr")?;
-            output(&tag)?;
+        let name = name.unwrap_or("NAME-IN-THE-ARCHIVE");
+        if name != image
+            && let Some(tag) = runtime.tag(name, image)
+        {
+            self.run(&tag)?;
         }
-        Ok(())
+        // Of an import and a tag by ctr the CRI plugin of containerd 1.7 hears nothing, and of a label it
+        // does (containerd#13494).
+        self.pin(runtime, image)
     }
 
     /// Has the runtime read the new files. The error says whether it was restarted.
-    fn take(&self, runtime: &Runtime, image: &str) -> Result<(), (Error, bool)> {
+    fn take(
+        &self,
+        runtime: &Runtime,
+        image: &str,
+        daemon: Option<i32>,
+    ) -> Result<(), (Error, bool)> {
         let early = |error| (error, false);
+        if let Some(reload) = runtime.reload() {
+            self.run(&reload).map_err(early)?;
+        }
         let read = runtime.effective(&self.node).map_err(early)?;
         if read.as_deref() != Some(image) {
             let says = read.unwrap_or("nothing".into());
@@ -306,12 +324,10 @@ impl Switch {
             )));
         }
         let before = sandboxes(runtime).map_err(early)?;
-        self.say(&format!("restarting {}", runtime.name()));
-        runtime.restart().map_err(|error| (error, true))?;
-        self.answers(runtime).map_err(|error| (error, true))?;
-        let written = runtime.written(&self.node).map_err(|error| (error, true))?;
-        if written.as_deref() != Some(image) {
-            let says = written.unwrap_or("nothing".into());
+        self.restart(runtime, daemon).map_err(|error| (error, true))?;
+        let started_with = runtime.started_with(&self.node).map_err(|error| (error, true))?;
+        if started_with.as_deref() != Some(image) {
+            let says = started_with.unwrap_or("nothing".into());
             return Err((
                 anyhow!("{} was started with {says}: a flag or a template decides", runtime.name()),
                 true,
@@ -332,13 +348,40 @@ impl Switch {
         Ok(())
     }
 
+    /// Restarts the runtime, and waits until it answers. k0s restarts its containerd, which was `daemon`,
+    /// by itself.
+    fn restart(&self, runtime: &Runtime, daemon: Option<i32>) -> Result<()> {
+        if let Some(unit) = runtime.unit()? {
+            self.run(&words(&format!("systemctl restart {unit}")))?;
+        }
+        if runtime.kind == Kind::K0s && !self.dry_run {
+            self.say("waiting until k0s has restarted its containerd");
+            self.wait(|| match runtime.containerd_of_k0s(&self.node) {
+                now @ Some(_) if now != daemon => Ok(()),
+                _ => Err(anyhow!("k0s has not restarted its containerd")),
+            })?;
+        }
+        if self.dry_run { Ok(()) } else { self.answers(runtime) }
+    }
+
+    /// The commands that would follow the changes of files.
+    fn end_dry_run(&self, runtime: &Runtime) -> Result<()> {
+        if self.node.is_live {
+            if let Some(reload) = runtime.reload() {
+                self.run(&reload)?;
+            }
+            self.restart(runtime, None)?;
+        }
+        self.result(true, "nothing was changed: this was a dry run");
+        Ok(())
+    }
+
     /// Waits until the runtime answers.
     fn answers(&self, runtime: &Runtime) -> Result<()> {
         if !runtime.speaks_cri() {
             return Ok(());
         }
-        let answer = self.wait(|| output(&runtime.crictl("version")));
-        answer.map(drop).with_context(|| format!("{} does not answer", runtime.name()))
+        self.wait(|| now_answers(runtime))
     }
 
     /// Tries something until it succeeds, or until the limit has passed.
@@ -392,10 +435,13 @@ impl Switch {
     /// Undoes a change that failed. If that fails too, somebody has to do it.
     fn undo(&self, runtime: &Runtime, journal: &Journal, restart: bool) -> Result<()> {
         let undo = || -> Result<()> {
+            let daemon = runtime.containerd_of_k0s(&self.node);
             self.undo_files(journal, true)?;
+            if let Some(reload) = runtime.reload().filter(|_| self.node.is_live) {
+                self.run(&reload)?;
+            }
             if restart {
-                runtime.restart()?;
-                self.answers(runtime)?;
+                self.restart(runtime, daemon)?;
             }
             Journal::remove(&self.node, journal.kind)
         };
@@ -414,29 +460,28 @@ impl Switch {
     }
 
     pub fn back(&self, force: bool) -> Result<()> {
-        self.may_change()?;
         let runtime = self.runtime()?;
         let Some(journal) = Journal::read(&self.node, runtime.kind)? else {
             self.result(false, &format!("unchanged: nothing of {} was switched", runtime.name()));
             return Ok(());
         };
-        if self.node.is_live
-            && runtime.speaks_cri()
-            && !self.dry_run
-            && let Some(before) = &journal.before
-            && inspect(&runtime, before).is_none()
-        {
-            self.say(&format!("pulling {before}"));
-            output(&runtime.crictl(&format!("pull {before}")))?;
+        if self.node.is_live && runtime.speaks_cri() {
+            has_unit(&runtime)?;
+            if let Some(before) = &journal.before
+                && now_answers(&runtime).is_ok()
+                && inspect(&runtime, before).is_none()
+            {
+                self.run(&runtime.crictl(&format!("pull {before}")))?;
+            }
         }
+        let daemon = runtime.containerd_of_k0s(&self.node);
         self.undo_files(&journal, force)?;
         if self.dry_run {
-            self.result(true, "nothing was changed: this was a dry run");
-            return Ok(());
+            return self.end_dry_run(&runtime);
         }
         if self.node.is_live {
-            self.say(&format!("restarting {}", runtime.name()));
-            let done = runtime.restart().and_then(|()| self.answers(&runtime));
+            let reloaded = runtime.reload().map_or(Ok(()), |reload| self.run(&reload).map(drop));
+            let done = reloaded.and_then(|()| self.restart(&runtime, daemon));
             done.map_err(|error| {
                 coded(BY_HAND, format!("the files are as before, but {error:#}: see its log"))
             })?;
@@ -476,36 +521,22 @@ impl Switch {
     /// Starts a sandbox, looks at the program that holds it, and removes it.
     fn start_pod(&self, runtime: &Runtime, image: &str) -> Result<()> {
         let id = std::process::id();
-        let config = json!({
+        let mut config = json!({
             "metadata": {"name": format!("pause-switch-{id}"), "namespace": "default", "uid": id.to_string(), "attempt": 0},
             "linux": {"security_context": {"namespace_options": {"network": 2}}},
         });
+        if runtime.uses_systemd_cgroups() {
+            config["linux"]["cgroup_parent"] = "system.slice".into();
+        }
         let file = std::env::temp_dir().join(format!("pause-switch-{id}.json"));
         std::fs::write(&file, config.to_string())?;
-        let pod = output(&runtime.crictl(&format!("runp {}", file.display())));
-        let _ = std::fs::remove_file(&file);
-        let pod = pod?.trim().to_string();
-        let programs = crate::digests(crate::PROGRAMS);
-        let look = || -> Result<String> {
-            let info = output(&runtime.crictl(&format!("inspectp {pod}")))?;
-            let info: Value = serde_json::from_str(&info)?;
-            let pid = info["info"]["pid"].as_i64().context("the runtime does not say its PID")?;
-            let start = Instant::now();
-            loop {
-                let sum = sha256(&std::fs::read(format!("/proc/{pid}/exe"))?);
-                // It may still be that of runc, about to start pause.
-                if programs.contains(&sum.as_str()) || start.elapsed() > Duration::from_secs(5) {
-                    return Ok(sum);
-                }
-                std::thread::sleep(Duration::from_millis(100));
-            }
-        };
-        let sum = look();
-        output(&runtime.crictl(&format!("rmp --force {pod}")))?;
+        // A kubelet removes pods that it does not know, every two seconds: then there is another attempt.
+        let sum = self.wait(|| program_of_pod(runtime, &file));
+        std::fs::remove_file(&file)?;
         let sum = sum?;
-        if !programs.is_empty() && !programs.contains(&sum.as_str()) {
+        if crate::PROGRAM.is_some_and(|program| program != sum) {
             return Err(anyhow!(
-                "a new pod ran {sum}, which is no pause of this release ({image})"
+                "a new pod ran {sum}, which is not the pause of this release ({image})"
             ));
         }
         self.say(&format!("a pod was started and removed; its pause was {sum}"));
@@ -513,9 +544,44 @@ impl Switch {
     }
 }
 
+/// The digest of the program that holds a new sandbox, which is removed again.
+fn program_of_pod(runtime: &Runtime, config: &Path) -> Result<String> {
+    let pod = output(&runtime.crictl(&format!("runp {}", config.display())))?;
+    let look = || -> Result<String> {
+        let info = output(&runtime.crictl(&format!("inspectp {pod}")))?;
+        let info: Value = serde_json::from_str(&info)?;
+        let pid = info["info"]["pid"].as_i64().context("the runtime does not say its PID")?;
+        let start = Instant::now();
+        loop {
+            let program = std::fs::read(format!("/proc/{pid}/exe"));
+            let sum = sha256(&program.context("the new pod has ended")?);
+            // It may still be that of runc, about to start pause.
+            if crate::PROGRAM == Some(&sum) || start.elapsed() > Duration::from_secs(5) {
+                return Ok(sum);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let sum = look();
+    let removed = output(&runtime.crictl(&format!("rmp --force {pod}")));
+    let sum = sum?;
+    removed.map(|_| sum)
+}
+
 fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether the runtime answers at once.
+fn now_answers(runtime: &Runtime) -> Result<()> {
+    let version = output(&runtime.crictl("version"));
+    version.map(drop).with_context(|| format!("{} does not answer", runtime.name()))
+}
+
+/// Whether the runtime can be restarted.
+fn has_unit(runtime: &Runtime) -> Result<()> {
+    runtime.unit().map(drop).map_err(|error| coded(NOT_HERE, format!("{error:#}")))
 }
 
 /// What the runtime knows of an image, if it has it.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use crate::node::{Node, name_of};
 
 const UNIT: &str = "cri-docker.service";
-const FLAG: &str = "--pod-infra-container-image";
+pub const FLAG: &str = "--pod-infra-container-image";
 /// Sorts after override.conf, which `systemctl edit` writes.
 const DROP_IN: &str = "/etc/systemd/system/cri-docker.service.d/zz-pause-switch.conf";
 
@@ -99,4 +99,11 @@ pub fn image(node: &Node) -> Result<Option<String>> {
     let mut values = vec![command(node)?];
     exec_start(&node.read(DROP_IN)?.unwrap_or_default(), &mut values);
     Ok(without_flag(values.last().map(String::as_str).unwrap_or_default()).1)
+}
+
+/// The image in what `systemctl show --property=ExecStart --value` prints, as
+/// `{ path=… ; argv[]=/usr/bin/cri-dockerd --flag … ; ignore_errors=no ; … }`.
+pub fn of_show(shown: &str) -> Option<String> {
+    let command = shown.split("argv[]=").last()?.split(" ; ").next()?;
+    without_flag(command).1
 }
