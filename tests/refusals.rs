@@ -22,6 +22,7 @@ pub fn list(suite: &mut Suite) {
         pauses_without_getpid,
         pauses_without_write,
         pauses_without_ppoll,
+        a_fault_ends_it_without_exit_group,
         prints_no_version_without_ppoll,
         goes_on_after_no_warning_without_ppoll,
         a_signal_ends_it_without_ppoll,
@@ -181,4 +182,11 @@ fn ends_with_42_without_ppoll() {
         let ended = without_ppoll(unwritable(sleepless(), 2)).start().end();
         assert_eq!((ended.how, ended.stderr.trim_end()), (Ok(42), ""));
     }
+}
+
+/// After the call that may not return there is an instruction that nobody may run.
+fn a_fault_ends_it_without_exit_group() {
+    let fault = if cfg!(target_arch = "x86_64") { libc::SIGILL } else { libc::SIGTRAP };
+    let ended = without(libc::SYS_exit_group).start().ready().terminate();
+    assert_eq!((ended.how, ended.stderr.trim_end()), (Err(fault), TERMINATED));
 }
