@@ -147,7 +147,7 @@ pub fn output(words: &[String]) -> Result<String> {
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let line = stderr.trim().lines().last().unwrap_or("it gave no reason").trim().to_string();
-        bail!("{}: {line}", words.join(" "));
+        bail!("{}: {line}", words[0]);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

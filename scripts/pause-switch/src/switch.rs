@@ -180,7 +180,8 @@ impl Switch {
             None => effective,
         };
         if self.node.is_live {
-            self.preflight(&runtime, to, before.as_deref())?;
+            let ready = self.preflight(&runtime, to, before.as_deref());
+            ready.context("nothing was changed")?;
         }
         if let Some(journal) = &journal {
             // What was before stays what it was before the first change.
@@ -233,15 +234,14 @@ impl Switch {
         if !runtime.speaks_cri() {
             return Ok(());
         }
-        now_answers(runtime).context("nothing was changed")?;
+        now_answers(runtime)?;
         has_unit(runtime)?;
-        if let Some(before) = before {
-            if inspect(runtime, before).is_none() {
-                return Err(anyhow!(
-                    "the old image {before} is not on the node, so there would be no way back: pull it first"
-                ));
-            }
-            self.pin(runtime, before)?;
+        if let Some(before) = before
+            && inspect(runtime, before).is_none()
+        {
+            return Err(anyhow!(
+                "the old image {before} is not on the node, so there would be no way back: pull it first"
+            ));
         }
         let is_pause = |info: &Value| {
             to.any || crate::LAYER.is_none_or(|layer| info.to_string().contains(layer))
@@ -255,24 +255,39 @@ impl Switch {
                 None => drop(self.run(&runtime.crictl(&format!("pull {}", to.image)))?),
             }
         }
-        if is_new && self.dry_run {
-            return self.pin(runtime, to.image);
+        if !(is_new && self.dry_run) {
+            self.verify(runtime, to.image, is_pause).inspect_err(|_| {
+                if is_new && to.archive.is_some() {
+                    let _ = self.label(runtime, to.image, "");
+                }
+            })?;
         }
+        // An import has pinned it already.
+        let new = (!is_new || to.archive.is_none()).then_some(to.image);
+        for image in before.into_iter().chain(new) {
+            self.pin(runtime, image)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the runtime has an image, and looks whether that is pause.
+    fn verify(
+        &self,
+        runtime: &Runtime,
+        image: &str,
+        is_pause: impl Fn(&Value) -> bool,
+    ) -> Result<()> {
         // The CRI plugin of containerd hears of an import by an event.
         let info = self.wait(|| {
-            let info = inspect(runtime, to.image);
-            info.with_context(|| format!("{} is not on the node, also after the import", to.image))
+            let info = inspect(runtime, image);
+            info.with_context(|| format!("{image} is not on the node, also after the import"))
         })?;
         if !is_pause(&info) {
-            if is_new && to.archive.is_some() {
-                self.label(runtime, to.image, "")?;
-            }
             return Err(anyhow!(
-                "{} is not the pause of this release for this platform: give --any to use it all the same",
-                to.image
+                "{image} is not the pause of this release for this platform: give --any to use it all the same"
             ));
         }
-        self.pin(runtime, to.image)
+        Ok(())
     }
 
     /// Pins an image where that takes a label. cri-dockerd pins what it uses by itself, and CRI-O by a setting.
@@ -345,6 +360,23 @@ impl Switch {
             ));
         }
         self.say(&format!("{} answers; {} sandboxes run on", runtime.name(), before.len()));
+        self.say_pinned(runtime, image).map_err(|error| (error, true))
+    }
+
+    /// Says whether an image that was switched to is on the node and pinned. It fails if it is not there.
+    fn say_pinned(&self, runtime: &Runtime, image: &str) -> Result<()> {
+        if !runtime.speaks_cri() {
+            return Ok(());
+        }
+        let info =
+            inspect(runtime, image).with_context(|| format!("{image} is not on the node"))?;
+        let why = match info["status"]["pinned"] == true || runtime.ctr("").is_none() {
+            true => "",
+            false => {
+                ": this containerd ignores the label, and a kubelet may remove the image when the disk is nearly full"
+            }
+        };
+        self.say(&format!("{image} is on the node, {}{why}", pinned(&info)));
         Ok(())
     }
 
@@ -507,9 +539,7 @@ impl Switch {
             return Err(anyhow!("{} uses {read}, not {image}", runtime.name()));
         }
         if self.node.is_live && runtime.speaks_cri() {
-            let info =
-                inspect(&runtime, image).with_context(|| format!("{image} is not on the node"))?;
-            self.say(&format!("{image} is on the node, {}", pinned(&info)));
+            self.say_pinned(&runtime, image)?;
             if pod {
                 self.start_pod(&runtime, image)?;
             }
