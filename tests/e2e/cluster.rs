@@ -9,10 +9,10 @@ use crate::Work;
 use crate::images::Images;
 use crate::kubelet::own_settings;
 use crate::node::{LIMIT, Node, Runtime};
-use crate::pod::{is_ours, orphans, status};
+use crate::pod::{children, is_ours, orphans, pause, status, traced_orphans};
 use crate::report::Report;
 use harness::programs::{HOST, dist};
-use harness::until_at_most;
+use harness::{until, until_at_most};
 
 /// What a node of a real cluster has, and a cell has not.
 const SURROUNDINGS: &str = "
@@ -118,6 +118,18 @@ impl Cluster {
         })
     }
 
+    /// Waits until both containers of a pod run, having been started again this many times.
+    #[track_caller]
+    fn restarted(&self, pod: &str, times: usize) {
+        until_at_most(4 * *LIMIT, &format!("{pod} started again {times} times"), || {
+            let pod = self.json(&format!("get pod {pod}"));
+            let all = pod["status"]["containerStatuses"].as_array()?;
+            let runs =
+                |one: &Value| one["restartCount"] == times && one["state"]["running"].is_object();
+            (all.len() == 2 && all.iter().all(runs)).then_some(())
+        });
+    }
+
     /// A request to the Service: its name is looked up in a pod, through CoreDNS; the node asks the
     /// address, through kube-proxy and nginx.
     #[track_caller]
@@ -176,7 +188,51 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
         orphans(node, pid, |line| {
             cluster.kubectl(&format!("exec users -- sh -c '{line}'"));
         });
-        format!("pause as uid {user} of the node; 200 orphans, 0 context switches, 0 zombies")
+        let woken = traced_orphans(node, pid, |line| {
+            cluster.kubectl(&format!("exec users -- sh -c '{line}'"));
+        });
+        assert!((1..=200).contains(&woken), "woken {woken} times");
+        format!("pause as uid {user} of the node; 200 orphans, 0 context switches, 0 zombies; woken {woken} times by 1,000 orphans of which it traces 100")
+    });
+    node.write("/etc/kubernetes/restarts.yaml", include_str!("config/restarts.yaml"));
+    report.check(
+        "RestartAllContainers: ten times all containers start again in the same sandbox",
+        || {
+            cluster.kubectl("apply --filename /etc/kubernetes/restarts.yaml");
+            cluster.kubectl("wait --for condition=Ready pod/restarts --timeout 300s");
+            let id = node.crictl("pods --quiet --no-trunc --name ^restarts$");
+            let pid = node.pause_of(&id);
+            is_ours(node, pid);
+            let before = pause(node, pid);
+            for generation in 1..=10 {
+                // They end with their container, and pause is their parent.
+                let line = "for i in $(seq 20); do (sleep 600 >/dev/null 2>&1 &); done";
+                cluster.kubectl(&format!("exec restarts --container member -- sh -c '{line}'"));
+                assert_eq!(children(node, pid).len(), 20);
+                cluster.kubectl("exec restarts --container watched -- touch /tmp/again");
+                cluster.restarted("restarts", generation);
+                until("no orphan is left", || children(node, pid).is_empty().then_some(()));
+            }
+            assert_eq!(node.crictl("pods --quiet --no-trunc --name ^restarts$"), id);
+            assert_eq!(pause(node, pid), before);
+            format!("200 orphans of 10 generations are gone; {before}")
+        },
+    );
+    report.check("a container is resized in place, in the same sandbox", || {
+        let id = node.crictl("pods --quiet --no-trunc --name ^restarts$");
+        let before = pause(node, node.pause_of(&id));
+        let patch = r#"{"spec": {"containers": [{"name": "member", "resources": {"requests": {"cpu": "20m"}}}]}}"#;
+        cluster.kubectl(&format!("patch pod restarts --subresource resize --patch '{patch}'"));
+        until_at_most(4 * *LIMIT, "the kubelet has resized it", || {
+            let pod = cluster.json("get pod restarts");
+            let mut all = pod["status"]["containerStatuses"].as_array()?.iter();
+            let member = all.find(|one| one["name"] == "member")?;
+            (member["resources"]["requests"]["cpu"] == "20m").then_some(())
+        });
+        cluster.restarted("restarts", 10);
+        assert_eq!(pause(node, node.pause_of(&id)), before);
+        cluster.kubectl("delete pod restarts");
+        before.to_string()
     });
     report.check("a Deployment of two pods answers by the name of its Service", || {
         let all = cluster.scaled(2, others);

@@ -12,6 +12,9 @@ use crate::report::Report;
 use harness::running::call_in;
 use harness::until;
 
+/// The handler with the snapshotter "native", beside overlayfs.
+const NATIVE: &str = "native";
+
 pub fn check(node: &Node, report: &mut Report) {
     if node.pins() {
         report.check("pause is pinned: nobody collects it as garbage", || {
@@ -281,9 +284,29 @@ fn restricted(node: &Node, report: &mut Report) {
         }
     }
     let info = node.inspect("info");
-    let handlers = info["runtimeHandlers"].as_array().into_iter().flatten();
-    let able = handlers.filter(|one| one["features"]["user_namespaces"] == true);
-    let name = able.filter_map(|one| one["name"].as_str()).find(|name| !name.is_empty());
+    let handlers = || info["runtimeHandlers"].as_array().into_iter().flatten();
+    if handlers().any(|one| one["name"] == NATIVE) {
+        report.check(
+            "a runtime class with another snapshotter has the image unpacked there",
+            || {
+                let is_overlay = |options: &str| {
+                    let pod = CriPod::with(node, Mode::Pod, json!({}), options);
+                    is_ours(node, pod.pid);
+                    let mounts = fs::read_to_string(node.proc(pod.pid, "mountinfo"));
+                    mounts
+                        .expect("its mounts")
+                        .lines()
+                        .next()
+                        .expect("its root")
+                        .contains(" - overlay ")
+                };
+                assert!(is_overlay("") && !is_overlay(&format!("--runtime {NATIVE}")));
+            },
+        );
+    }
+    let able = handlers().filter(|one| one["features"]["user_namespaces"] == true);
+    let name =
+        able.filter_map(|one| one["name"].as_str()).find(|name| !["", NATIVE].contains(name));
     let what = "a pod with a user namespace (hostUsers: false)";
     let Some(name) = name else {
         return report.note(&format!("{what}: this runtime has none"));

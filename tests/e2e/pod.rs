@@ -88,7 +88,7 @@ pub fn confined(node: &Node, pid: i32) -> String {
 }
 
 /// The PIDs of the children of a process, zombies included.
-fn children(node: &Node, pid: i32) -> Vec<String> {
+pub fn children(node: &Node, pid: i32) -> Vec<String> {
     let children = fs::read_to_string(node.proc(pid, &format!("task/{pid}/children")));
     let children = children.expect("its children");
     children.split_whitespace().map(String::from).collect()

@@ -18,6 +18,9 @@ const NEW: &str = concat!("registry.example/pause:", env!("PAUSE_VERSION"));
 /// A name that no registry has, and that is not the one in the archive.
 const AIR_GAPPED: &str = "air-gapped.example/infra/pause:1";
 
+/// A name in a registry that wants a password.
+const PRIVATE: &str = concat!("private.example/pause:", env!("PAUSE_VERSION"));
+
 const CONFIG: &str = "/etc/containerd/config.toml";
 
 /// An image that no container uses and nobody pins, as a control.
@@ -59,6 +62,67 @@ fn old_node(runtime: Runtime, work: &Work, images: &Images) -> Node {
         &format!("runtime-endpoint: {0}\nimage-endpoint: {0}\n", node.endpoint),
     );
     node
+}
+
+/// Starts a registry in the cell of a node with our image, which wants a password.
+fn private_registry(node: &Node) {
+    node.write("/run/private.yml", include_str!("config/registry-with-password.yml"));
+    // "secret", by bcrypt, as docker-registry wants it
+    node.write(
+        "/run/passwords",
+        "pause:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n",
+    );
+    node.cell().daemon(
+        "docker-registry serve /run/private.yml",
+        "curl --silent --fail --user pause:secret 127.0.0.1:5001/v2/",
+    );
+    node.sh(&format!(
+        "skopeo copy --quiet --all --dest-creds pause:secret --dest-tls-verify=false oci-archive:{} \
+         docker://127.0.0.1:5001/{}",
+        archive(),
+        PRIVATE.split_once('/').expect("a host").1
+    ));
+    node.write(
+        "/etc/containerd/certs.d/private.example/hosts.toml",
+        "[host.'http://127.0.0.1:5001']\n",
+    );
+    let registries = node.path("/etc/containers/registries.conf");
+    let registries = fs::read_to_string(registries).expect("the registries");
+    node.write(
+        "/etc/containers/registries.conf",
+        &format!(
+            "{registries}[[registry]]\nprefix = 'private.example'\nlocation = '127.0.0.1:5001'\ninsecure = true\n"
+        ),
+    );
+    restart_crio(node);
+}
+
+/// CRI-O reads its registries when it starts, and containerd at each pull.
+fn restart_crio(node: &Node) {
+    if node.crio {
+        node.sh("PATH=/run/switch:$PATH systemctl restart crio");
+    }
+}
+
+/// Gives the runtime the password of that registry.
+fn give_password(node: &Node) {
+    let encoded = "cGF1c2U6c2VjcmV0"; // pause:secret
+    if node.crio {
+        node.write(
+            "/etc/crio/auth.json",
+            &format!(r#"{{"auths": {{"127.0.0.1:5001": {{"auth": "{encoded}"}}}}}}"#),
+        );
+        node.write(
+            "/etc/crio/crio.conf.d/30-auth.conf",
+            "[crio.image]\nglobal_auth_file = '/etc/crio/auth.json'\n",
+        );
+        restart_crio(node);
+    } else {
+        node.write(
+            "/etc/containerd/certs.d/private.example/hosts.toml",
+            &format!("[host.'http://127.0.0.1:5001'.header]\nAuthorization = 'Basic {encoded}'\n"),
+        );
+    }
 }
 
 /// The name of the image that the pause of a pod comes from.
@@ -218,6 +282,25 @@ pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report
             line
         },
     );
+    if node.is_in_cell() {
+        report.check(
+            "from a registry that wants a password, which the runtime has and pulls with",
+            || {
+                private_registry(node);
+                let to = format!("to {PRIVATE}");
+                let without = says(&to, 1, "nothing was changed");
+                give_password(node);
+                let before_all = node.sh(settings);
+                says(&to, 0, PRIVATE);
+                // The kubelet has no password: the runtime pulls what is missing when a sandbox starts.
+                node.crictl(&format!("rmi {PRIVATE}"));
+                assert_eq!(image_of(&start(node, "private", SLEEPER)), PRIVATE);
+                says("back", 0, PREVIOUS);
+                assert_eq!(node.sh(settings), before_all);
+                format!("without it: {without}")
+            },
+        );
+    }
     if !node.crio && node.is_in_cell() {
         report.check("of several files it changes the one that decides, which is a drop-in",
             || {
