@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use pause_switch::edit::Setting;
 
@@ -19,6 +19,9 @@ pub fn list(suite: &mut Suite) {
         keeps_what_others_have_changed_since,
         goes_on_after_it_was_killed_at_any_step,
         keeps_the_mode_the_owner_and_a_link_also_on_a_mount,
+        stays_below_the_root,
+        lets_one_run_at_a_time,
+        goes_on_without_a_reader,
         refuses_bad_input,
     ]);
 }
@@ -182,6 +185,7 @@ const CONFIG: &str =
 fn keeps_what_others_have_changed_since() {
     let node = Node::new(&one_file(CONFIG));
     let file = node.0.join("etc/containerd/config.toml");
+    let now = || fs::read_to_string(&file).expect("the file");
     let edit = |from: &str, to: &str| {
         let text = fs::read_to_string(&file).expect("the file");
         fs::write(&file, text.replace(from, to)).expect("the file");
@@ -197,8 +201,16 @@ fn keeps_what_others_have_changed_since() {
     edit(NEW, "a.example/theirs:1");
     let output = node.run(&["back"]);
     refused(&output, "a.example/theirs:1, which is not what was set: give --force");
-    assert!(fs::read_to_string(&file).expect("the file").contains("a.example/theirs:1"));
+    assert!(now().contains("a.example/theirs:1"));
+    refused(&node.run(&["to", "a.example/pause:3"]), "pause-switch back --force sets it back");
     node.says(&["back", "--force"]);
+    assert_eq!(now(), theirs);
+    // Or they have taken it away.
+    node.says(&["to", NEW]);
+    edit(&format!("sandbox_image = \"{NEW}\"\n"), "");
+    refused(&node.run(&["back"]), "is not set, which is not what was set");
+    node.says(&["back", "--force"]);
+    assert!(now().contains("sandbox_image = \"a.example/old:1\""));
 
     // A table that was added stays if others have added to it.
     let node = Node::new(&one_file("version = 2\n"));
@@ -280,11 +292,16 @@ fn keeps_the_mode_the_owner_and_a_link_also_on_a_mount() {
             ),
         ],
     );
-    let stat = || run("stat", &["-c", "%F %a %u:%g", &file, &path("etc/containerd/real.toml")]);
+    // Not every file system has attributes.
+    let real = path("etc/containerd/real.toml");
+    let has_attributes = xattr::set(&real, "user.theirs", b"kept").is_ok();
+    let attribute = || xattr::get(&real, "user.theirs").expect("attributes");
+    let stat = || run("stat", &["-c", "%F %a %u:%g", &file, &real]);
     let before = stat();
     assert_eq!(before.lines().last(), Some("regular file 640 7:8"));
     node.says(&["to", NEW]);
     assert_eq!(stat(), before);
+    assert!(!has_attributes || attribute() == Some(b"kept".to_vec()));
     assert!(fs::read_to_string(&file).expect("the file").contains(NEW));
     // A folder that is a mount: the file above it is on another one.
     let line =
@@ -294,6 +311,67 @@ fn keeps_the_mode_the_owner_and_a_link_also_on_a_mount() {
     assert_eq!(fs::read_to_string(&file).expect("the file"), CONFIG);
 }
 
+/// Links, and paths with two dots, lead to files below the root.
+fn stays_below_the_root() {
+    let outside = Folder::new("outside");
+    let other = outside.join("other.toml");
+    fs::write(&other, CONFIG).expect("a file");
+    let up = "../".repeat(20);
+    for link in [text(&other).to_string(), format!("{up}{}", text(&other).trim_start_matches('/'))]
+    {
+        let node = Node::new(&one_file("version = 2\n"));
+        let file = node.0.join("etc/containerd/config.toml");
+        fs::remove_file(&file).expect("the file");
+        std::os::unix::fs::symlink(&link, &file).expect("a link");
+        node.run(&["to", NEW]);
+        let import = format!("version = 2\nimports = [\"{link}\"]\n");
+        Node::new(&one_file(&import)).says(&["to", NEW]);
+        assert_eq!(fs::read_to_string(&other).expect("the other file"), CONFIG);
+    }
+    // A link that is right on the node.
+    let node = Node::new(&[("etc/real.toml".to_string(), CONFIG.to_string())].into());
+    fs::create_dir(node.0.join("etc/containerd")).expect("a folder");
+    std::os::unix::fs::symlink("/etc/real.toml", node.0.join("etc/containerd/config.toml"))
+        .expect("a link");
+    node.says(&["to", NEW]);
+    assert!(node.files()["etc/real.toml"].contains(NEW));
+}
+
+/// One waits for no other, and nobody finds a file of two.
+fn lets_one_run_at_a_time() {
+    for _ in 0..20 {
+        let node = Node::new(&one_file(CONFIG));
+        let start = |name: &str| {
+            let mut command = node.command(&["to", name]);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("pause-switch")
+        };
+        let names = ["a.example/one:1", "a.example/two:2", "a.example/three:3"];
+        let mut running = names.map(start);
+        let ended = running.each_mut().map(|one| one.wait().expect("its end").success());
+        assert!(ended.contains(&true));
+        let file = &node.files()["etc/containerd/config.toml"];
+        assert!(
+            names.iter().any(|name| *file == CONFIG.replace("a.example/old:1", name)),
+            "{file}"
+        );
+        node.says(&["back"]);
+        assert_eq!(node.files(), one_file(CONFIG));
+    }
+}
+
+/// Whoever read what it says is gone, and it goes on.
+fn goes_on_without_a_reader() {
+    let node = Node::new(&one_file(CONFIG));
+    for (arguments, file) in
+        [(&["to", NEW][..], CONFIG.replace("a.example/old:1", NEW)), (&["back"], CONFIG.into())]
+    {
+        let full = fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let status = node.command(arguments).stdout(full).status().expect("pause-switch");
+        assert!(status.success());
+        assert_eq!(node.files(), one_file(&file));
+    }
+}
+
 fn refuses_bad_input() {
     let node = Node::new(&one_file(CONFIG));
     for (arguments, status, says) in [
@@ -301,12 +379,20 @@ fn refuses_bad_input() {
         (&["to", "registry.example/pause@sha256:00"], 2, "it wants a tag"),
         (&["to", "pause:1"], 2, "it wants HOST/NAME:TAG"),
         (&["to", "registry.example/Pause:1"], 2, "it wants HOST/NAME:TAG"),
+        (&["to", "../pause:1"], 2, "it wants HOST/NAME:TAG"),
+        (&["to", "a..example/pause:1"], 2, "it wants HOST/NAME:TAG"),
+        (&["to", "a.example:99999/pause:1"], 2, "it wants HOST/NAME:TAG"),
+        (&["to", "a.example//pause:1"], 2, "it wants HOST/NAME:TAG"),
+        (&["to", "a.example/pause-:1"], 2, "it wants HOST/NAME:TAG"),
+        (&["to", "a.example/pause:-1"], 2, "it wants HOST/NAME:TAG"),
+        (&["--limit", "0", "to", NEW], 2, "0 is not in 1.."),
         (&["to"], 2, "not provided"),
         (&["to", NEW, "--archive", "/none"], 1, "there is no such archive"),
         (&["--runtime", "rkt", "status"], 2, "it is one of: k3s"),
         (&["--runtime", "crio", "status"], 3, "no runtime is here"),
         (&["--runtime", "crio", "to", NEW], 3, "called crio"),
         (&["check"], 1, "nothing was switched here"),
+        (&["check", "--pod"], 2, "--pod wants a node that runs"),
     ] {
         let output = node.run(arguments);
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
@@ -341,4 +427,21 @@ fn refuses_bad_input() {
     refused(&file, "the change was undone: /etc/containerd/config.toml: No space left on device");
     assert_eq!(node.files(), one_file(CONFIG));
     assert!(!Path::new(&node.0.join("var/lib/pause-switch/containerd.json")).exists());
+    // A pipe would be waited for.
+    let pipe = Node::new(&one_file(""));
+    let path = pipe.0.join("etc/containerd/config.toml");
+    run("sh", &["-ec", "rm $1; mkfifo $1", "sh", text(&path)]);
+    refused(&pipe.run(&["to", NEW]), "/etc/containerd/config.toml is no ordinary file");
+    // A journal that cannot be read says what is to be done.
+    node.says(&["to", NEW]);
+    fs::write(node.0.join("var/lib/pause-switch/containerd.json"), "{").expect("the journal");
+    for arguments in [&["back", "--force"][..], &["to", "a.example/pause:3"], &["check"]] {
+        refused(
+            &node.run(arguments),
+            "is broken: set the image of before by hand, and remove this file",
+        );
+    }
+    let output = node.run(&["--json", "back"]);
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&line["changed"], &line["status"]), (&false.into(), &1.into()));
 }

@@ -220,7 +220,7 @@ pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report
         });
     }
     report.check("--dry-run prints each change and command, and changes nothing", || {
-        says(&format!("{to} --dry-run"), 0, "would run: systemctl restart");
+        says(&format!("{to} --dry-run"), 0, "systemctl restart");
         assert_eq!(node.sh(settings), before_all);
     });
     // The systemd of a machine cannot be told to fail.

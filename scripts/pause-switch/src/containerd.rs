@@ -1,6 +1,6 @@
 //! The configuration of containerd: versions 1 to 4, and the files that it imports.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use toml_edit::{Document, Item};
 
 use crate::edit::Setting;
@@ -29,13 +29,17 @@ struct Config {
 fn parse(file: &str, text: &str) -> Result<Config> {
     setting(2).read(text).with_context(|| file.to_string())?; // for its one-line error
     let document = Document::parse(text).context("TOML")?;
-    let version = document.get("version").and_then(Item::as_integer).unwrap_or(1);
+    let plugins = document.get("plugins");
+    let has = |version| plugins.is_some_and(|all| all.get(&setting(version).path[1]).is_some());
+    let version = match document.get("version") {
+        Some(version) => version.as_integer().filter(|version| (1..=4).contains(version)),
+        // A file that is imported may have none. Its tables say which it is.
+        None => Some((2..=3).find(|version| has(*version)).unwrap_or(1)),
+    };
+    let Some(version) = version else { bail!("{file}: its version is none of 1 to 4") };
     let imports = document.get("imports").and_then(Item::as_array);
     let imports = imports.into_iter().flatten().filter_map(|one| one.as_str());
-    let plugin = &setting(version).path[1];
-    let plugins = document.get("plugins");
-    let has_plugin = plugins.is_some_and(|plugins| plugins.get(plugin).is_some());
-    Ok(Config { version, imports: imports.map(String::from).collect(), has_plugin })
+    Ok(Config { version, imports: imports.map(String::from).collect(), has_plugin: has(version) })
 }
 
 fn read(node: &Node, file: &str) -> Result<Option<Config>> {
@@ -50,6 +54,7 @@ pub fn version(node: &Node, file: &str) -> Result<i64> {
 /// A file and all that it imports, in the order in which a later one wins.
 fn files(node: &Node, main: &str) -> Result<Vec<String>> {
     let mut all = vec![main.to_string()];
+    let mut seen = vec![node.path(main)?];
     let mut at = 0;
     while at < all.len() {
         let file = all[at].clone();
@@ -57,17 +62,17 @@ fn files(node: &Node, main: &str) -> Result<Vec<String>> {
         for import in read(node, &file)?.map(|config| config.imports).unwrap_or_default() {
             let import =
                 if import.starts_with('/') { import } else { format!("{folder}/{import}") };
-            let matched = match import.rsplit_once('/') {
-                Some((folder, pattern)) if pattern.contains('*') => {
-                    let (begin, end) = pattern.split_once('*').unwrap_or_default();
-                    let begins = format!("{folder}/{begin}");
-                    let mut list = node.list(folder, end);
-                    list.retain(|path| path.starts_with(&begins));
-                    list
-                }
-                _ => vec![import],
+            let matched = match import.contains(['*', '?', '[']) {
+                true => node.glob(&import)?,
+                false => vec![import],
             };
-            all.extend(matched.into_iter().filter(|path| !all.contains(path)).collect::<Vec<_>>());
+            for path in matched {
+                let file = node.path(&path)?;
+                if !seen.contains(&file) {
+                    seen.push(file);
+                    all.push(path);
+                }
+            }
         }
         at += 1;
     }

@@ -37,7 +37,10 @@ impl Journal {
     pub fn read(node: &Node, kind: Kind) -> Result<Option<Self>> {
         let path = path(kind);
         let text = node.read(&path)?;
-        text.map(|text| serde_json::from_str(&text)).transpose().context(path)
+        let journal = text.map(|text| serde_json::from_str(&text)).transpose();
+        journal.with_context(|| {
+            format!("{path} is broken: set the image of before by hand, and remove this file")
+        })
     }
 
     pub fn is_there(node: &Node, kind: Kind) -> bool {
@@ -55,6 +58,15 @@ impl Journal {
 
     pub fn remove(node: &Node, kind: Kind) -> Result<()> {
         node.remove(&path(kind))
+    }
+
+    /// Removes what a killed call may have left beside the files. Without a journal none was touched.
+    pub fn sweep(node: &Node, kind: Kind, journal: Option<&Self>) -> Result<()> {
+        node.sweep(&path(kind))?;
+        journal
+            .into_iter()
+            .flat_map(|journal| &journal.done)
+            .try_for_each(|done| node.sweep(done.file()))
     }
 }
 
@@ -125,20 +137,27 @@ impl Done {
         })
     }
 
-    /// The text of the file without the change; nothing if the file goes.
-    pub fn undone(&self, node: &Node) -> Result<Option<String>> {
+    /// The text of the file without the change; nothing if the file goes. With `force` also without what
+    /// somebody else has made of the setting since.
+    pub fn undone(&self, node: &Node, force: bool) -> Result<Option<String>> {
         let there = node.read(self.file())?;
         match self {
             Self::File { before, .. } => Ok(before.clone()),
             Self::Settings { file, head, edits } => {
                 let Some(mut text) = there else { return Ok(None) };
                 for edit in edits.iter().rev() {
+                    let now = edit.setting.read(&text).with_context(|| file.clone())?;
                     // One that was undone, or that was never made, stays.
-                    if edit.setting.read(&text)?.as_deref() == Some(&edit.after)
-                        && edit.before.as_deref() != Some(&edit.after)
-                    {
-                        text = edit.undo(&text).with_context(|| file.clone())?;
+                    let is_ours = now.as_ref() == Some(&edit.after);
+                    if now == edit.before || !(is_ours || force) {
+                        continue;
                     }
+                    text = match (&now, &edit.before) {
+                        (None, Some(before)) => {
+                            edit.setting.set(&text, before)?.map_or(text, |(text, _)| text)
+                        }
+                        _ => edit.undo(&text).with_context(|| file.clone())?,
+                    };
                 }
                 Ok((head.as_ref() != Some(&text)).then_some(text))
             }

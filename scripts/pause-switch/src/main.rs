@@ -1,7 +1,9 @@
 //! Switches a node to another sandbox (pause) image, proves it, and goes back.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -31,7 +33,8 @@ struct Arguments {
     #[arg(long, global = true)]
     json: bool,
     /// How many seconds the runtime may take to answer after its restart
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
 }
 
@@ -68,7 +71,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { command, root, runtime, dry_run, json, limit } = arguments;
     let node = Node::new(root)?;
     let limit = Duration::from_secs(limit);
-    let switch = Switch { node, only: runtime, dry_run, json, limit };
+    let interrupted = Arc::default();
+    let switch = Switch { node, only: runtime, dry_run, json, limit, interrupted };
     switch.wants_root()?;
     match &command {
         Command::Status => switch.status(),
@@ -84,6 +88,20 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
+/// Says how it ended, and returns the exit status.
+fn end(json: bool, error: &anyhow::Error) -> ExitCode {
+    let coded = error.chain().find_map(|cause| cause.downcast_ref::<Coded>());
+    let status = coded.map_or(1, |coded| coded.0);
+    let text = format!("{error:#}").replace('\n', " ");
+    // Nobody may read either.
+    if json {
+        let line = serde_json::json!({"changed": false, "error": text, "status": status});
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+    let _ = writeln!(std::io::stderr(), "pause-switch: {text}");
+    ExitCode::from(status)
+}
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -96,8 +114,6 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let Err(error) = run(arguments) else { return ExitCode::SUCCESS };
-    eprintln!("pause-switch: {}", format!("{error:#}").replace('\n', " "));
-    let status = error.chain().find_map(|cause| cause.downcast_ref::<Coded>());
-    ExitCode::from(status.map_or(1, |coded| coded.0))
+    let json = arguments.json;
+    run(arguments).map_or_else(|error| end(json, &error), |()| ExitCode::SUCCESS)
 }

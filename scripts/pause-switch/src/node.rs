@@ -25,31 +25,47 @@ impl Node {
         Ok(Self { root, is_live })
     }
 
-    /// Where a file of the node is, given its path on the node.
-    pub fn path(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+    /// Where a file of the node is, given its path on the node. Links lead to files below the root, too.
+    pub fn path(&self, path: &str) -> Result<PathBuf> {
+        safe_path::scoped_join(&self.root, path).with_context(|| path.to_string())
     }
 
     pub fn has(&self, path: &str) -> bool {
-        self.path(path).exists()
+        self.path(path).is_ok_and(|path| path.exists())
     }
 
     /// The text of a file, if there is one.
     pub fn read(&self, path: &str) -> Result<Option<String>> {
-        match fs::read_to_string(self.path(path)) {
-            Ok(text) => Ok(Some(text)),
+        let file = self.path(path)?;
+        match fs::metadata(&file) {
+            // A pipe, or a device, would be waited for, or replaced.
+            Ok(like) if !like.is_file() => bail!("{path} is no ordinary file"),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => bail!("{path}: {error}"),
+            _ => fs::read_to_string(file).map(Some).with_context(|| path.to_string()),
         }
     }
 
-    /// The paths of the files in a folder that end in `end`, in the order in which programs read them.
-    pub fn list(&self, folder: &str, end: &str) -> Vec<String> {
-        let names = fs::read_dir(self.path(folder)).into_iter().flatten().flatten();
-        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut files: Vec<_> = names.filter(|name| name.ends_with(end)).collect();
-        files.sort();
-        files.iter().map(|name| format!("{folder}/{name}")).collect()
+    /// The paths of the files in a folder that end in one of `ends`, in the order in which programs read them.
+    pub fn list(&self, folder: &str, ends: &[&str]) -> Vec<String> {
+        let entries = self.path(folder).and_then(|folder| Ok(fs::read_dir(folder)?));
+        let entries = entries.into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<_> =
+            names.filter(|name| ends.iter().any(|end| name.ends_with(end))).collect();
+        names.sort();
+        let files = names.iter().map(|name| format!("{folder}/{name}"));
+        files.filter(|file| self.path(file).is_ok_and(|path| path.is_file())).collect()
+    }
+
+    /// The paths of the files that a pattern matches, in their order.
+    pub fn glob(&self, pattern: &str) -> Result<Vec<String>> {
+        let root = self.root.display().to_string();
+        let root = root.trim_end_matches('/');
+        let all = glob::glob(&format!("{}{pattern}", glob::Pattern::escape(root)))
+            .with_context(|| pattern.to_string())?;
+        let files = all.flatten().filter(|path| path.is_file());
+        let files = files.map(|path| path.display().to_string());
+        Ok(files.map(|path| path[root.len()..].to_string()).collect())
     }
 
     /// The last of some files, as far as they are there, whose text is as wanted.
@@ -70,11 +86,10 @@ impl Node {
     }
 
     /// Puts a text in the place of a file, at once and for good: whoever reads finds the old one or the
-    /// new one, also after a power failure. The mode and the owner stay.
+    /// new one, also after a power failure.
     pub fn write(&self, path: &str, text: &str) -> Result<()> {
-        let file = self.path(path);
         // A link stays one: what it leads to is replaced.
-        let file = fs::canonicalize(&file).unwrap_or(file);
+        let file = self.path(path)?;
         let folder = file.parent().context("a folder")?;
         // In the folder above: CRI-O reads every file of its folder, also one that is half written. In the
         // folder itself where that is a mount.
@@ -84,8 +99,17 @@ impl Node {
             .with_context(|| path.to_string())
     }
 
+    /// Removes what a killed write may have left of a file.
+    pub fn sweep(&self, path: &str) -> Result<()> {
+        let file = self.path(path)?;
+        for folder in file.ancestors().skip(1).take(2) {
+            let _ = fs::remove_file(unfinished(&file, folder));
+        }
+        Ok(())
+    }
+
     pub fn remove(&self, path: &str) -> Result<()> {
-        match fs::remove_file(self.path(path)) {
+        match fs::remove_file(self.path(path)?) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => bail!("{path}: {error}"),
             _ => Ok(()),
         }
@@ -113,16 +137,28 @@ impl Node {
     }
 }
 
-/// Replaces a file in a folder by a new one that is made in another.
+/// The name that a file has in a folder until it is complete.
+fn unfinished(file: &Path, folder: &Path) -> PathBuf {
+    let name = file.file_name().unwrap_or_default().display().to_string();
+    folder.join(format!(".{name}.pause-switch"))
+}
+
+/// Replaces a file in a folder by a new one that is made in another. Mode, owner, access control lists and labels
+/// stay.
 fn replace(file: &Path, text: &str, folder: &Path, made_in: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
-    let name = file.file_name().unwrap_or_default().display().to_string();
-    let new = made_in.join(format!(".{name}.pause-switch"));
+    let new = unfinished(file, made_in);
     let write = || {
         let mut writer = File::create(&new)?;
         let mode = match fs::metadata(file) {
             Ok(like) => {
                 chown(&new, Some(like.uid()), Some(like.gid()))?;
+                // Not every file system has attributes.
+                for name in xattr::list(file).into_iter().flatten() {
+                    if let Some(value) = xattr::get(file, &name)? {
+                        xattr::set(&new, &name, &value)?;
+                    }
+                }
                 like.permissions().mode()
             }
             Err(_) => 0o644,

@@ -215,7 +215,7 @@ fn socket(node: &Node, kind: Kind, command: &[String], config: &str) -> Option<S
 /// The files of CRI-O, in the order in which a later one wins.
 fn crio_files(node: &Node) -> Vec<String> {
     let mut files = vec!["/etc/crio/crio.conf".to_string()];
-    files.extend(node.list("/etc/crio/crio.conf.d", ""));
+    files.extend(node.list("/etc/crio/crio.conf.d", &[""]));
     files
 }
 
@@ -254,8 +254,8 @@ pub fn find(node: &Node) -> Vec<Runtime> {
         }
     }
     found.dedup_by(|one, other| one.kind == other.kind);
-    // A switch that was killed may have left one that does not run.
-    if node.is_live && found.iter().all(|one| one.kind == Kind::Podman) {
+    // A switch that was killed may have left one that does not run, or whose file is gone.
+    if found.iter().all(|one| one.kind == Kind::Podman) {
         let daemons = FACTS.iter().filter(|facts| facts.kind != Kind::Podman);
         let switched = daemons.filter(|facts| Journal::is_there(node, facts.kind));
         found.extend(switched.map(|facts| Runtime::new(facts, None)));
@@ -292,7 +292,7 @@ impl Runtime {
         Ok(match self.kind {
             Kind::Containerd | Kind::Microk8s => containerd::plan(node, &self.config, image)?,
             Kind::K0s => {
-                let folder = node.list("/etc/k0s/containerd.d", ".toml");
+                let folder = node.list("/etc/k0s/containerd.d", &[".toml"]);
                 match containerd::deciding(node, &folder)? {
                     Some(file) => containerd::plan(node, &file, image)?,
                     None => {
@@ -332,7 +332,9 @@ impl Runtime {
                 let list = Setting::toml(&["crio", "image", "pinned_images"]);
                 let has_list = |file: &String| list.is_in(&node.read(file)?.unwrap_or_default());
                 let lists = files.iter().map(has_list).collect::<Result<Vec<_>>>()?;
-                if let Some(before) = before.filter(|_| !lists.contains(&true)) {
+                if let Some(before) =
+                    before.filter(|before| !before.is_empty() && !lists.contains(&true))
+                {
                     let file = PINNED.into();
                     changes.push(Change::File {
                         file,
@@ -345,14 +347,14 @@ impl Runtime {
                 let folder = format!("/etc/rancher/{}", self.name());
                 let setting = Setting::yaml("pause-image");
                 let mut files = vec![format!("{folder}/config.yaml")];
-                files.extend(node.list(&format!("{folder}/config.yaml.d"), ".yaml"));
+                files.extend(node.list(&format!("{folder}/config.yaml.d"), &[".yaml", ".yml"]));
                 let file = last_with(node, &files, &setting)?;
                 one(file.unwrap_or(format!("{folder}/config.yaml.d/99-pause.yaml")), setting, "")
             }
             Kind::Podman => {
                 let setting = Setting::toml(&["engine", "infra_image"]);
                 let mut files = vec!["/etc/containers/containers.conf".to_string()];
-                files.extend(node.list("/etc/containers/containers.conf.d", ".conf"));
+                files.extend(node.list("/etc/containers/containers.conf.d", &[".conf"]));
                 let file = last_with(node, &files, &setting)?;
                 one(
                     file.unwrap_or("/etc/containers/containers.conf.d/99-pause.conf".into()),
@@ -525,12 +527,16 @@ pub fn owner(node: &Node) -> Result<Option<&'static str>> {
         ),
         (is("bottlerocket"), "Bottlerocket: it has no setting for it since 1.21.0"),
         (
-            node.has("/etc/eks/nodeadm") || node.has("/etc/eks/nodeadm.yaml"),
+            ["/etc/eks/nodeadm", "/etc/eks/nodeadm.yaml", "/usr/bin/nodeadm"]
+                .iter()
+                .any(|file| node.has(file)),
             "nodeadm of EKS: spec.containerd.config of its NodeConfig",
         ),
         (node.has("/opt/azure/containers"), "AKS: it has no setting for it"),
         (
-            node.has("/home/kubernetes/bin/kube-env") || node.has("/home/kubernetes/kube-env"),
+            is("cos")
+                || node.has("/home/kubernetes/bin/kube-env")
+                || node.has("/home/kubernetes/kube-env"),
             "GKE: it has no setting for it",
         ),
         (
@@ -541,21 +547,40 @@ pub fn owner(node: &Node) -> Result<Option<&'static str>> {
     Ok(owners.into_iter().find(|(owns, _)| *owns).map(|(_, who)| who))
 }
 
-/// Checks an image name: HOST/NAME:TAG, as the runtime stores it.
+/// Checks an image name: HOST/NAME:TAG, as the runtime stores it. The rules are those of the references of
+/// distribution, which all runtimes share.
 pub fn parse_image(name: &str) -> Result<String> {
     let (path, tag) = name.rsplit_once(':').unwrap_or((name, ""));
-    let host = path.split('/').next().unwrap_or_default();
-    let known = |letter: char| letter.is_ascii_alphanumeric() || "._-/:".contains(letter);
-    let is_host = host.contains(['.', ':']) || host == "localhost";
     if name.contains('@') || tag.is_empty() || tag.contains('/') {
         bail!("it wants a tag, as registry.example/pause:1, and no digest");
     }
-    if !is_host
-        || !path.contains('/')
-        || !name.chars().all(known)
-        || path.chars().any(|letter| letter.is_ascii_uppercase())
-    {
-        bail!("it wants HOST/NAME:TAG in lower case, as registry.example/pause:1");
+    let (host, path) = path.split_once('/').unwrap_or(("", path));
+    let (domain, port) = host.split_once(':').unwrap_or((host, "443"));
+    let is_label = |label: &str| {
+        let known = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+        !label.is_empty()
+            && label.chars().all(known)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_host = (host.contains(['.', ':']) || host == "localhost")
+        && domain.split('.').all(is_label)
+        && port.parse::<u16>().is_ok();
+    // Letters and digits, with one separator between: a dot, one or two underscores, or hyphens.
+    let is_part = |part: &str| {
+        let is_plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+        let separators = part.split(is_plain).filter(|separator| !separator.is_empty());
+        part.starts_with(is_plain)
+            && part.ends_with(is_plain)
+            && separators.into_iter().all(|one| {
+                [".", "_", "__"].contains(&one) || one.chars().all(|letter| letter == '-')
+            })
+    };
+    let is_tag = tag.len() <= 128
+        && !tag.starts_with(['.', '-'])
+        && tag.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter));
+    if !is_host || !is_tag || name.len() > 255 || !path.split('/').all(is_part) {
+        bail!("it wants HOST/NAME:TAG, with the name in lower case, as registry.example/pause:1");
     }
     Ok(name.into())
 }

@@ -1,12 +1,18 @@
 //! The commands. Each step says what it does before it does it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::journal::{Journal, prepare};
 use crate::node::{Node, output, words};
@@ -40,6 +46,8 @@ pub struct Switch {
     pub dry_run: bool,
     pub json: bool,
     pub limit: Duration,
+    /// Set by SIGINT, SIGTERM and SIGHUP: what was begun is undone then.
+    pub interrupted: Arc<AtomicBool>,
 }
 
 /// What `to` was asked for.
@@ -52,21 +60,54 @@ pub struct To<'a> {
 impl Switch {
     /// Says one step, or one result.
     fn say(&self, text: &str) {
-        match self.json {
-            true => println!("{}", json!({"step": text})),
-            false => println!("pause-switch: {text}"),
-        }
+        self.print(json!({"step": text}), text);
     }
 
     fn result(&self, changed: bool, text: &str) {
-        match self.json {
-            true => println!("{}", json!({"changed": changed, "result": text})),
-            false => println!("pause-switch: {text}"),
+        self.print(json!({"changed": changed, "result": text}), text);
+    }
+
+    /// Whoever read it may be gone: that is no reason to stop in between.
+    fn print(&self, line: Value, text: &str) {
+        let mut stdout = std::io::stdout().lock();
+        let _ = match self.json {
+            true => writeln!(stdout, "{line}"),
+            false => writeln!(stdout, "pause-switch: {text}"),
+        };
+    }
+
+    /// Holds others off while this changes the node, and reads the journal.
+    fn begin(&self, kind: Kind) -> Result<(Option<File>, Option<Journal>)> {
+        if self.dry_run {
+            return Ok((None, Journal::read(&self.node, kind)?));
+        }
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&self.interrupted))?;
+        }
+        let folder = self.node.path("/var/lib/pause-switch")?;
+        let lock = || {
+            std::fs::create_dir_all(&folder)?;
+            File::create(folder.join("lock"))
+        };
+        let lock = lock().with_context(|| folder.display().to_string())?;
+        if lock.try_lock().is_err() {
+            return Err(anyhow!("another pause-switch runs here: wait for its end"));
+        }
+        let journal = Journal::read(&self.node, kind)?;
+        Journal::sweep(&self.node, kind, journal.as_ref())?;
+        Ok((Some(lock), journal))
+    }
+
+    fn is_interrupted(&self) -> Result<()> {
+        match self.interrupted.load(Ordering::Relaxed) {
+            true => Err(anyhow!("it was interrupted")),
+            false => Ok(()),
         }
     }
 
     /// Runs a command that changes the node or, in a dry run, only says it.
     fn run(&self, command: &[String]) -> Result<String> {
+        self.is_interrupted()?;
         let line = command.join(" ");
         match self.dry_run {
             true => self.say(&format!("would run: {line}")),
@@ -168,7 +209,7 @@ impl Switch {
     pub fn to(&self, to: &To) -> Result<()> {
         let runtime = self.runtime()?;
         let kind = runtime.kind;
-        let journal = Journal::read(&self.node, kind)?;
+        let (_lock, journal) = self.begin(kind)?;
         let is_complete = journal.as_ref().is_none_or(|journal| journal.is_complete);
         let effective = if is_complete { runtime.effective(&self.node)? } else { None };
         if effective.as_deref() == Some(to.image) {
@@ -186,7 +227,7 @@ impl Switch {
         if let Some(journal) = &journal {
             // What was before stays what it was before the first change.
             self.say(&format!("undoing the change to {} first", journal.after));
-            self.undo_files(journal, false)?;
+            self.undo_files(journal, Some("pause-switch back --force sets it back"))?;
             if !self.dry_run {
                 Journal::remove(&self.node, kind)?;
             }
@@ -258,7 +299,7 @@ impl Switch {
         if !(is_new && self.dry_run) {
             self.verify(runtime, to.image, is_pause).inspect_err(|_| {
                 if is_new && to.archive.is_some() {
-                    let _ = self.label(runtime, to.image, "");
+                    let _ = runtime.ctr(&format!("images rm {}", to.image)).map(|rm| self.run(&rm));
                 }
             })?;
         }
@@ -302,7 +343,7 @@ impl Switch {
 
     /// Imports an archive, and gives the image in it the name that is configured.
     fn import(&self, runtime: &Runtime, archive: &Path, image: &str) -> Result<()> {
-        let archive = archive.display().to_string();
+        let archive = std::path::absolute(archive)?.display().to_string();
         let printed = self.run(&runtime.import(&archive, image)).with_context(|| {
             format!("{archive} was not imported; has it an image for this platform?")
         })?;
@@ -384,7 +425,9 @@ impl Switch {
     /// by itself.
     fn restart(&self, runtime: &Runtime, daemon: Option<i32>) -> Result<()> {
         if let Some(unit) = runtime.unit()? {
-            self.run(&words(&format!("systemctl restart {unit}")))?;
+            // A unit may take as long to start as it says, or for ever.
+            let limit = self.limit.as_secs();
+            self.run(&words(&format!("timeout {limit} systemctl restart {unit}")))?;
         }
         if runtime.kind == Kind::K0s && !self.dry_run {
             self.say("waiting until k0s has restarted its containerd");
@@ -422,6 +465,7 @@ impl Switch {
         loop {
             match attempt() {
                 Err(_) if start.elapsed() <= self.limit => {
+                    self.is_interrupted()?;
                     std::thread::sleep(Duration::from_millis(200));
                 }
                 done => return done,
@@ -433,24 +477,23 @@ impl Switch {
         let old = self.node.read(file)?.unwrap_or_default();
         let diff = similar::TextDiff::from_lines(old.as_str(), new.unwrap_or_default());
         let to = if new.is_some() { file } else { "/dev/null" };
-        print!("{}", diff.unified_diff().header(file, to));
+        let diff = diff.unified_diff().header(file, to).to_string();
+        let text = if self.json { format!("{}\n", json!({"diff": diff})) } else { diff };
+        let _ = std::io::stdout().write_all(text.as_bytes());
         Ok(())
     }
 
-    /// Puts the files back.
-    fn undo_files(&self, journal: &Journal, force: bool) -> Result<()> {
-        for done in &journal.done {
-            if let Some(conflict) = done.conflict(&self.node)?.filter(|_| !force) {
-                return Err(coded(
-                    1,
-                    format!(
-                        "{conflict}, which is not what was set: give --force to set it back all the same"
-                    ),
-                ));
+    /// Puts the files back. With a hint, but not if somebody else has changed a setting since.
+    fn undo_files(&self, journal: &Journal, hint: Option<&str>) -> Result<()> {
+        if let Some(hint) = hint {
+            for done in &journal.done {
+                if let Some(conflict) = done.conflict(&self.node)? {
+                    return Err(anyhow!("{conflict}, which is not what was set: {hint}"));
+                }
             }
         }
         for done in journal.done.iter().rev() {
-            let (file, text) = (done.file(), done.undone(&self.node)?);
+            let (file, text) = (done.file(), done.undone(&self.node, hint.is_none())?);
             if self.node.read(file)? == text {
                 continue;
             }
@@ -466,26 +509,36 @@ impl Switch {
 
     /// Undoes a change that failed. If that fails too, somebody has to do it.
     fn undo(&self, runtime: &Runtime, journal: &Journal, restart: bool) -> Result<()> {
+        self.interrupted.store(false, Ordering::Relaxed);
+        let are_back = Cell::new(false);
         let undo = || -> Result<()> {
             let daemon = runtime.containerd_of_k0s(&self.node);
-            self.undo_files(journal, true)?;
+            self.undo_files(journal, None)?;
+            are_back.set(true);
             if let Some(reload) = runtime.reload().filter(|_| self.node.is_live) {
                 self.run(&reload)?;
             }
             if restart {
                 self.restart(runtime, daemon)?;
             }
+            if self.node.is_live {
+                let _ = self.label(runtime, &journal.after, "");
+            }
             Journal::remove(&self.node, journal.kind)
         };
         undo().map_err(|error| {
+            let name = runtime.name();
+            if are_back.get() {
+                let what = format!("undoing failed: {error:#}; the files are as before: see the log of {name}, and restart it");
+                return coded(BY_HAND, what);
+            }
             let files: Vec<_> = journal.done.iter().map(|done| done.file()).collect();
             let before = journal.before.as_deref().unwrap_or("the default");
             coded(
                 BY_HAND,
                 format!(
-                    "undoing failed: {error:#}; set {before} in {} and restart {}",
-                    files.join(", "),
-                    runtime.name()
+                    "undoing failed: {error:#}; set {before} in {} and restart {name}",
+                    files.join(", ")
                 ),
             )
         })
@@ -493,7 +546,8 @@ impl Switch {
 
     pub fn back(&self, force: bool) -> Result<()> {
         let runtime = self.runtime()?;
-        let Some(journal) = Journal::read(&self.node, runtime.kind)? else {
+        let (_lock, journal) = self.begin(runtime.kind)?;
+        let Some(journal) = journal else {
             self.result(false, &format!("unchanged: nothing of {} was switched", runtime.name()));
             return Ok(());
         };
@@ -507,7 +561,8 @@ impl Switch {
             }
         }
         let daemon = runtime.containerd_of_k0s(&self.node);
-        self.undo_files(&journal, force)?;
+        let hint = (!force).then_some("give --force to set it back all the same");
+        self.undo_files(&journal, hint)?;
         if self.dry_run {
             return self.end_dry_run(&runtime);
         }
@@ -517,14 +572,21 @@ impl Switch {
             done.map_err(|error| {
                 coded(BY_HAND, format!("the files are as before, but {error:#}: see its log"))
             })?;
+            let _ = self.label(&runtime, &journal.after, "");
         }
         Journal::remove(&self.node, runtime.kind)?;
-        let before = journal.before_or_default();
-        self.result(true, &format!("{} gives new pods {before} again", runtime.name()));
+        // Another setting may decide now, or there is none any more.
+        let now = runtime.effective(&self.node).ok().flatten().filter(|now| !now.is_empty());
+        let now = now.as_deref().unwrap_or("the default of the runtime");
+        let again = if now == journal.before_or_default() { " again" } else { "" };
+        self.result(true, &format!("{} gives new pods {now}{again}", runtime.name()));
         Ok(())
     }
 
     pub fn check(&self, pod: bool) -> Result<()> {
+        if pod && !self.node.is_live {
+            return Err(coded(WRONG_USE, "--pod wants a node that runs, and not --root"));
+        }
         let runtime = self.runtime()?;
         let journal =
             Journal::read(&self.node, runtime.kind)?.context("nothing was switched here")?;

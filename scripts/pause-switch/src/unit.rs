@@ -1,7 +1,7 @@
 //! cri-dockerd, whose sandbox image is a flag in its systemd unit. A drop-in of our own starts it with the
 //! same command and another flag.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::node::{Node, name_of};
 
@@ -57,7 +57,7 @@ fn command(node: &Node) -> Result<String> {
     let unit = unit.with_context(|| format!("there is no {UNIT}"))?;
     let mut drop_ins: Vec<String> = Vec::new();
     for folder in FOLDERS {
-        for path in node.list(&format!("{folder}/{UNIT}.d"), ".conf") {
+        for path in node.list(&format!("{folder}/{UNIT}.d"), &[".conf"]) {
             // A file hides those of the same name in weaker folders.
             if path != DROP_IN && drop_ins.iter().all(|other| name_of(other) != name_of(&path)) {
                 drop_ins.push(path);
@@ -67,9 +67,19 @@ fn command(node: &Node) -> Result<String> {
     drop_ins.sort_by_key(|path| name_of(path).to_string());
     let mut values = Vec::new();
     for file in std::iter::once(unit).chain(drop_ins) {
+        let before = values.clone();
         exec_start(&node.read(&file)?.unwrap_or_default(), &mut values);
+        if name_of(&file) > name_of(DROP_IN) && values != before {
+            bail!("{file} sorts after {}, and decides: rename it", name_of(DROP_IN));
+        }
     }
-    values.pop().with_context(|| format!("{UNIT} has no ExecStart"))
+    let command = values.pop().with_context(|| format!("{UNIT} has no ExecStart"))?;
+    // The flag would be one of a shell, or of another program.
+    let program = command.split_whitespace().next().unwrap_or_default();
+    if name_of(program.trim_start_matches(['-', '@', ':', '+', '!'])) != "cri-dockerd" {
+        bail!("{UNIT} starts {program}, and not cri-dockerd: set {FLAG} there by hand");
+    }
+    Ok(command)
 }
 
 /// The words of a command without the flag, and the value that the flag had.
@@ -77,7 +87,7 @@ fn without_flag(command: &str) -> (Vec<&str>, Option<String>) {
     let (mut kept, mut value) = (Vec::new(), None);
     let mut words = command.split_whitespace();
     while let Some(word) = words.next() {
-        match word.strip_prefix(FLAG) {
+        match word.trim_start_matches(['"', '\'']).strip_prefix(FLAG) {
             Some("") => value = words.next().map(String::from),
             Some(rest) if rest.starts_with('=') => value = Some(rest[1..].into()),
             _ => kept.push(word),
