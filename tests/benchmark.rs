@@ -1,4 +1,4 @@
-//! `scripts/bench`: the check of sizes, the byte map, and the formats that other tools read.
+//! `scripts/bench` and `scripts/sizes`: the check of sizes, the byte map, and what other tools read or call.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -16,6 +16,8 @@ pub fn list(suite: &mut Suite) {
         the_map_has_every_byte,
         dashboards_read_what_it_prints,
         other_compilers_and_libraries_are_sized_in_a_copy,
+        a_size_suite_reads_and_calls_it,
+        a_pull_request_gets_a_table,
         refuses_what_cannot_be_measured,
     ]);
 }
@@ -23,6 +25,13 @@ pub fn list(suite: &mut Suite) {
 fn bench(arguments: &[&str]) -> Output {
     let mut command = Command::new(root().join("scripts/bench"));
     command.args(arguments).output().expect("scripts/bench")
+}
+
+/// `scripts/sizes` for the platform of this machine.
+fn sizes(arguments: &[&str]) -> Command {
+    let mut command = Command::new(root().join("scripts/sizes"));
+    command.args(arguments).env("PAUSE_ONLY", *HOST);
+    command
 }
 
 /// The standard output of a run that must succeed.
@@ -103,9 +112,8 @@ fn dashboards_read_what_it_prints() {
 
 fn other_compilers_and_libraries_are_sized_in_a_copy() {
     let names = [*HOST];
-    let mut command = Command::new(root().join("scripts/bench"));
-    command.args(["--toolchain", "debian", "--rustix", "1.1.5"]).env("PAUSE_ONLY", names.join(","));
-    let text = printed(command.output().expect("scripts/bench"));
+    let mut command = sizes(&["--toolchain", "debian", "--rustix", "1.1.5"]);
+    let text = printed(command.output().expect("scripts/sizes"));
     let row = |line: &str| -> Vec<String> {
         let words: Vec<_> = line.split_whitespace().collect();
         words[words.len() - names.len()..].iter().map(|word| word.to_string()).collect()
@@ -117,6 +125,39 @@ fn other_compilers_and_libraries_are_sized_in_a_copy() {
     assert!(text.contains("\nto take rustix 1.1.5: =1.1.5 in place of ="), "{text}");
 }
 
+/// A line of JSON, and what `cargo bisect-rustc --script` calls.
+fn a_size_suite_reads_and_calls_it() {
+    let line = printed(sizes(&["--json"]).output().expect("scripts/sizes"));
+    let line: Value = serde_json::from_str(&line).expect("JSON");
+    let name = harness::programs::host_platform().to_string();
+    assert_eq!(line["file"], serde_json::json!({name: size(&HOST)}));
+    assert!(line["compiler"].as_str().expect("a compiler").starts_with("rustc 1."), "{line}");
+    let at_most = |limit: u64| {
+        let mut command = sizes(&["--at-most", &limit.to_string()]);
+        command.env("RUSTUP_TOOLCHAIN", "1.95.0").output().expect("scripts/sizes").status.code()
+    };
+    assert_eq!((at_most(size(&HOST)), at_most(size(&HOST) - 1)), (Some(0), Some(1)));
+    // It is that compiler which is taken, and not the one of rust-toolchain.toml.
+    let mut other = sizes(&["--at-most", "10000"]);
+    let other = other.env("RUSTUP_TOOLCHAIN", "none-such").output().expect("scripts/sizes");
+    assert!(String::from_utf8_lossy(&other.stderr).contains("none-such"), "{other:?}");
+}
+
+/// A string that is longer by two letters, in a commit of a clone.
+fn a_pull_request_gets_a_table() {
+    let checkout = Checkout::new("base");
+    let path = checkout.path().join("src/main.rs");
+    let source = fs::read_to_string(&path).expect("main.rs");
+    fs::write(&path, source.replace("infinite loop terminated", "infinite loop is terminated"))
+        .expect("main.rs");
+    let mut command = checkout.command(&["scripts/sizes", "--base", "HEAD"]);
+    let text = printed(command.env("PAUSE_ONLY", *HOST).output().expect("scripts/sizes"));
+    let was = size(&HOST);
+    let name = harness::programs::host_platform().to_string();
+    let row = format!("| {name} | {was} | {} | +3: ", was + 3);
+    assert!(text.contains(&row) && text.contains("is terminated"), "{text}");
+}
+
 fn refuses_what_cannot_be_measured() {
     for (arguments, reason) in [
         (&["--frob"][..], "unexpected argument '--frob'"),
@@ -124,11 +165,17 @@ fn refuses_what_cannot_be_measured() {
         (&["--svg"], "a value is required for '--svg"),
         (&["--svg", "/none/file"], "there is no folder /none"),
         (&["--out", "/none/folder"], "there is no such folder"),
-        (&["--toolchain", "nope"], "--toolchain nope is not installed"),
-        (&["--check", "--rustix", "1.1.5"], "cannot be used with"),
-        (&["--rustix", "99.0.0"], "rustix 99.0.0: "),
     ] {
         refused(&bench(arguments), reason);
+    }
+    for (arguments, reason) in [
+        (&["--toolchain", "nope"][..], "--toolchain nope is not installed"),
+        (&["--json", "--rustix", "1.1.5"], "cannot be used with"),
+        (&["--rustix", "99.0.0"], "rustix 99.0.0: "),
+        (&["--base", "nope"], "--base nope"),
+        (&["--at-most", "few"], "invalid value 'few'"),
+    ] {
+        refused(&sizes(arguments).output().expect("scripts/sizes"), reason);
     }
     let bench = as_nobody(&scripts_for_all(), "bench").output();
     refused(&bench.expect("setpriv"), "this wants root");

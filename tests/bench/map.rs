@@ -8,8 +8,6 @@ use std::path::Path;
 use addr2line::Loader;
 use goblin::elf::Elf;
 use goblin::elf::sym::STT_FUNC;
-use rustc_demangle::demangle;
-use xtask::elf::Parts;
 
 use crate::markdown;
 use harness::programs::{Platform, dist, platforms, root};
@@ -24,29 +22,7 @@ type Line = (String, u32);
 pub fn parts(platform: &Platform) -> Vec<Part> {
     let bytes = fs::read(dist(&platform.architecture)).expect("scripts/build made it");
     let linked = fs::read(platform.linked()).expect("scripts/build made it");
-    let sizes = Parts::of(&bytes, &linked).expect("an ELF file");
-    let elf = Elf::parse(&linked).expect("an ELF file");
-    let mut parts = vec![("headers".to_string(), sizes.headers)];
-    let functions = elf.syms.iter().filter(|symbol| symbol.st_type() == STT_FUNC);
-    let mut functions: Vec<_> = functions
-        .map(|symbol| {
-            let name = elf.strtab.get_at(symbol.st_name).expect("a name");
-            let name = format!("{:#}", demangle(name));
-            (symbol.st_value, name.rsplit("::").next().expect("a name").to_string(), symbol.st_size)
-        })
-        .collect();
-    functions.sort();
-    parts.extend(functions.into_iter().map(|(_, name, size)| (format!("`{name}`"), size)));
-    let strings = bytes.len() - sizes.strings as usize;
-    let named: u64 = parts.iter().map(|(_, size)| size).sum();
-    // Padding; on ppc64le the traceback tables behind the functions, too.
-    parts.push(("between functions".into(), strings as u64 - named));
-    for string in bytes[strings..].split_inclusive(|byte| *byte == b'\n') {
-        let text = String::from_utf8_lossy(string);
-        let text = text.trim_matches(|letter: char| letter.is_control());
-        parts.push((format!("\"{text}\""), string.len() as u64));
-    }
-    parts
+    xtask::elf::map(&bytes, &linked).expect("an ELF file")
 }
 
 /// How many bytes of code each line of the source has. What was inlined counts for the line of

@@ -28,6 +28,7 @@ mod scanners;
 mod signed;
 mod soak;
 mod switch;
+mod workflows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -248,6 +249,7 @@ fn of(part: &str) -> Vec<(String, Check)> {
             })
             .into(),
         "soak" => vec![titled("a soak", soak::check)],
+        "workflows" => vec![titled("the workflows in .github", workflows::check)],
         "refusals" => vec![titled("bad input", command::refusals)],
         "critest" => vec![titled("critest", critest::check)],
         "hundred" => vec![titled("a node's worth of pods", hundred::check)],

@@ -63,6 +63,10 @@ fn prepare(parts: &[String]) -> Result<()> {
                 ])?;
                 groups.push("scanners");
             }
+            "workflows" => {
+                setup::install(&["shellcheck=shellcheck"])?;
+                groups.push("workflows");
+            }
             _ => groups.push("node"),
         }
     }

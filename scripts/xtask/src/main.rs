@@ -3,7 +3,6 @@
 
 mod bench;
 mod build;
-mod compilers;
 mod e2e;
 mod flips;
 mod image;
@@ -78,6 +77,11 @@ enum Cli {
     /// Sizes and counts are exact. Times are in microseconds: the median, the quartiles, and the
     /// ratio to pause. It takes three minutes.
     Bench(options::Bench),
+    /// Prints the sizes of the files, as a case of a size suite
+    ///
+    /// The flags, the linker and the libraries are fixed, and a size is exact. With --toolchain it prints a table by
+    /// compiler, and which function grew. docs/sizes.md has the lines for a pull request and for bisecting.
+    Sizes(sizes::Options),
     /// Runs everything: formatting, lints, and all tests, on the files in dist/
     ///
     /// It needs root, for control groups, for container engines, and to install what is missing.
@@ -153,6 +157,10 @@ fn run(cli: Cli) -> Result<()> {
         }
         Cli::Release(options) => publish::release(&options),
         Cli::Bench(options) => bench::bench(&options),
+        Cli::Sizes(options) => {
+            limit(&options.only)?;
+            sizes::sizes(&options)
+        }
         Cli::Test(options) => test::test(&options),
         Cli::E2e(options) => {
             limit(&options.only)?;

@@ -45,13 +45,6 @@ pub struct Bench {
     /// docker://HOST/pause:TAG or containers-storage:NAME
     #[arg(long, value_name = "IMAGE")]
     pub upstream: Option<String>,
-    /// Builds with another installed compiler, one of rustup's or "debian", and prints the sizes
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["what", "svg", "out", "upstream"])]
-    pub toolchain: Vec<String>,
-    /// Builds with another version of rustix, and prints the sizes; "latest" is the newest one in
-    /// the registry
-    #[arg(long, value_name = "VERSION", conflicts_with_all = ["what", "svg", "out", "upstream"])]
-    pub rustix: Vec<String>,
 }
 
 fn parse_folder(folder: &str) -> Result<PathBuf> {
@@ -71,8 +64,19 @@ fn parse_file(file: &str) -> Result<PathBuf> {
 
 /// The parts that run if none is named.
 pub const DEFAULT: &[&str] = &[
-    "cri", "kubelet", "crio", "switch", "signed", "hundred", "critest", "existing", "kernels",
-    "runtimes", "cluster", "refusals",
+    "cri",
+    "kubelet",
+    "crio",
+    "switch",
+    "signed",
+    "hundred",
+    "critest",
+    "existing",
+    "kernels",
+    "runtimes",
+    "cluster",
+    "refusals",
+    "workflows",
 ];
 /// The parts that take longer.
 const LONG: &[&str] =

@@ -13,12 +13,15 @@ use xtask::platforms::{host, platforms};
 use xtask::project::{Printed, output, root, run, run_to_its_end, say};
 use xtask::signals;
 
-use crate::{compilers, image, make_image, setup, sizes};
+use crate::{bench, image, make_image, setup, sizes};
 
 #[derive(clap::Args)]
 pub struct Options {
     #[command(flatten)]
     only: Only,
+    /// Runs only what needs no root: formatting, lints, and the licences and sources of the crates
+    #[arg(long, conflicts_with = "names")]
+    lint: bool,
     /// Runs only the tests with this in their names, such as ending::, and no lints
     names: Vec<String>,
 }
@@ -124,6 +127,11 @@ fn deny() -> Result<()> {
 /// Runs everything.
 pub fn test(options: &Options) -> Result<()> {
     crate::limit(&options.only)?;
+    if options.lint {
+        setup::targets(&platforms())?;
+        lint()?;
+        return deny();
+    }
     want_namespaces()?;
     let target = root().join("target");
     fs::create_dir_all(&target)?;
@@ -137,10 +145,10 @@ pub fn test(options: &Options) -> Result<()> {
         lint()?;
         deny()?;
         say("sizes against tests/size.toml");
-        sizes::check(false)?;
+        bench::check(false)?;
         // Whatever is published after today cannot fail this run.
         say("what would have to change for the newest rustix");
-        if let Err(error) = compilers::compare(&[host()], &[], &["latest".into()]) {
+        if let Err(error) = sizes::compare(&[host()], &[], &["latest".into()]) {
             say(format!("the newest rustix could not be tried: {error:#}"));
         }
     }
