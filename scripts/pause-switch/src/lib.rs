@@ -1,4 +1,4 @@
-//! Switches a node to another sandbox (pause) image, proves it, and goes back. docs/switch.md says how.
+//! Switches a node to another sandbox (pause) image and proves it, or switches it back. docs/switch.md says how.
 
 pub mod containerd;
 pub mod edit;

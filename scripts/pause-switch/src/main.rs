@@ -1,4 +1,4 @@
-//! Switches a node to another sandbox (pause) image, proves it, and goes back.
+//! Switches a node to another sandbox (pause) image and proves it, or switches it back.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use pause_switch::node::Node;
 use pause_switch::runtimes::{Kind, parse_image};
 use pause_switch::switch::{Coded, Switch, To};
 
-/// Switches a node to another sandbox (pause) image, proves it, and goes back.
+/// Switches a node to another sandbox (pause) image and proves it, or switches it back.
 ///
 /// Exit status: 0 done or unchanged, 1 failed and undone, 2 wrong use, 3 not possible here, 4 undoing failed:
 /// the last line says what to do by hand. The journal is below /var/lib/pause-switch.
