@@ -19,7 +19,8 @@ pub const C_PAUSE: &str = "localhost/e2e:pause-c";
 pub const PREVIOUS: &str = "registry.example/old/pause:3.10";
 
 /// The tags of `localhost/e2e` for the containers of a pod, and the command of each.
-const MEMBERS: [(&str, &[&str]); 5] = [
+const MEMBERS: [(&str, &[&str]); 6] = [
+    ("rare-orphans", &["sh", "-c", "trap exit TERM; while :; do (sleep 0.5 &); sleep 10; done"]),
     ("orphans", &["sh", "-c", "trap exit TERM; while :; do (sleep 0.5 &); sleep 1; done"]),
     ("sleeper", &["sh", "-c", "trap exit TERM; sleep infinity & wait"]),
     ("web", &["nginx", "-c", "/etc/nginx/proxy.conf"]),

@@ -253,6 +253,7 @@ fn of(part: &str) -> Vec<(String, Check)> {
         "refusals" => vec![titled("bad input", command::refusals)],
         "critest" => vec![titled("critest", critest::check)],
         "hundred" => vec![titled("a node's worth of pods", hundred::check)],
+        "thousand" => vec![titled("a thousand pods on a node", hundred::check_thousand)],
         // The parts of a machine.
         "podman" => vec![titled("podman", podman::check)],
         "criu" => vec![titled("CRIU", |work, _, report| runtimes::criu(work, report))],

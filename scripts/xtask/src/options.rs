@@ -79,8 +79,15 @@ pub const DEFAULT: &[&str] = &[
     "workflows",
 ];
 /// The parts that take longer.
-const LONG: &[&str] =
-    &["scanners", "machine", "machine-arm64", "node-conformance", "conformance", "soak"];
+const LONG: &[&str] = &[
+    "scanners",
+    "thousand",
+    "machine",
+    "machine-arm64",
+    "node-conformance",
+    "conformance",
+    "soak",
+];
 
 #[derive(clap::Args, Default)]
 #[group(skip)]
