@@ -145,6 +145,17 @@ fn start_with(node: &Node, free: &str) {
     node.daemon(line, "curl --silent --fail http://127.0.0.1:10248/healthz");
 }
 
+/// Has systemd start a kubelet on a machine, now and at each boot, and the runtime before it.
+pub fn install(node: &Node) {
+    node.sh("rm -rf /etc/kubernetes/manifests && mkdir -p /etc/kubernetes/manifests");
+    let config = include_str!("config/kubelet.yaml");
+    let config = config.replace("@DRIVER@", node.driver()).replace("@FREE@", "0%");
+    node.write("/etc/kubernetes/kubelet.yaml", &config);
+    node.write("/etc/systemd/system/kubelet.service", include_str!("config/kubelet.service"));
+    // The folder with it is mounted late.
+    node.sh("cp $(command -v kubelet) /usr/local/bin; systemctl enable --quiet --now containerd kubelet");
+}
+
 pub fn manifest(node: &Node, name: &str, text: &str) {
     let path = node.path("/etc/kubernetes/manifests").join(name);
     // The file is renamed into place, so that the kubelet never reads a half-written one.

@@ -33,7 +33,8 @@ pub fn check_host(work: &Work, _: &Images, report: &mut Report) {
             .left_out("a cell in the machine: move this clone out of /etc, /opt, /run and /var"),
         false => parts += " cell",
     }
-    check(&HOST, &parts, work, report);
+    // The last: it leaves a node that runs a pod when it comes up again.
+    check(&HOST, &(parts + " before-reboot"), work, report);
 }
 
 /// An emulated machine is slow, so that these parts are those that depend on the architecture; CRIU
@@ -54,8 +55,12 @@ fn check(architecture: &str, parts: &str, work: &Work, report: &mut Report) {
         let copied = format!("cp -r {}/logs/. {}", folder.display(), logs.display());
         harness::run("sh", &["-c", &copied]);
     });
-    if folder.join("junit.xml").exists() {
-        report.add_from(&folder, &format!("on a machine of {architecture} with systemd"));
+    let title = format!("on a machine of {architecture} with systemd");
+    let after = (folder.join("rebooted"), format!("{title}, after a reboot"));
+    for (folder, title) in [(folder, title), after] {
+        if folder.join("junit.xml").exists() {
+            report.add_from(&folder, &title);
+        }
     }
 }
 
@@ -80,11 +85,18 @@ fn boot(platform: &Platform, parts: &str, folder: &Path, logs: &Path) {
     let (project, work) = (root().display(), folder.display());
     let program = root().join("target/e2e/machine").join(architecture).join("e2e");
     // The limits of single states are longer: an emulated machine is some ten times slower.
-    let start = format!(
-        "export PAUSE_DIST=1 PAUSE_LIMIT=600 PATH=$PATH:/usr/sbin
-         {} --machine '{parts}' e2e --logs {work}/logs --report {work}",
-        program.display()
-    );
+    let e2e = format!("{} --machine", program.display());
+    let variables = "export PAUSE_DIST=1 PAUSE_LIMIT=600 PATH=$PATH:/usr/sbin";
+    let again = format!("{work}/rebooted");
+    let start = match parts.ends_with("before-reboot") {
+        true => format!(
+            "{variables}
+             [ ! -e {again} ] || exec {e2e} after-reboot e2e --logs {work}/logs --report {again}
+             {e2e} '{parts}' e2e --logs {work}/logs --report {work}
+             mkdir {again}; sync; systemctl reboot; sleep infinity"
+        ),
+        false => format!("{variables}\n{e2e} '{parts}' e2e --logs {work}/logs --report {work}"),
+    };
     fs::write(folder.join("start"), start).expect("a file");
     let machine = root().join("target/machine").join(format!("node-{architecture}"));
     let file = |name: &str| machine.join(name).display().to_string();
@@ -102,7 +114,7 @@ fn boot(platform: &Platform, parts: &str, folder: &Path, logs: &Path) {
     let mut qemu = Command::new(format!("qemu-system-{}", platform.qemu_system));
     qemu.args(["-machine", &platform.machine, "-cpu", processor])
         .args(["-accel", if native { "kvm" } else { "tcg" }])
-        .args(["-smp", "2", "-m", "4096", "-no-reboot", "-display", "none"])
+        .args(["-smp", "2", "-m", "4096", "-display", "none"])
         .args(["-kernel", &file("vmlinuz"), "-initrd", &file("initrd.img")])
         .arg("-append")
         .arg(format!(
@@ -144,8 +156,10 @@ fn boot(platform: &Platform, parts: &str, folder: &Path, logs: &Path) {
     let last = console.lines().rfind(|line| !line.trim().is_empty());
     let last = last.unwrap_or("nothing");
     assert!(lines > 0, "it did not boot; the last line of its console: {last}");
+    let last_report =
+        if parts.ends_with("before-reboot") { "rebooted/junit.xml" } else { "junit.xml" };
     assert!(
-        folder.join("junit.xml").exists(),
+        folder.join(last_report).exists(),
         "the checks did not end ({status}); the last line of its console: {last}"
     );
 }

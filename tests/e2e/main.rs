@@ -267,6 +267,8 @@ fn of(part: &str) -> Vec<(String, Check)> {
             "pause-switch on a stand-in for cri-dockerd, with systemd",
             switch::on_cri_dockerd,
         )],
+        "before-reboot" => vec![titled("a node before its reboot", switch::before_reboot)],
+        "after-reboot" => vec![titled("a node after its reboot", switch::after_reboot)],
         "cell" => vec![titled("containerd 2.x in a cell", |work, images, report| {
             let node = Node::in_cell(Containerd2, PAUSE, work, images);
             report.versions(&node.programs);

@@ -391,6 +391,39 @@ pub fn on_k0s(work: &Work, images: &Images, report: &mut Report) {
     there_and_back(&Tool::new(node), "/etc/k0s/containerd.d", report);
 }
 
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+const BOOT_BEFORE: &str = "/etc/pause-e2e-boot";
+
+/// Switches a machine, and has systemd start its runtime and its kubelet when it boots.
+pub fn before_reboot(work: &Work, images: &Images, report: &mut Report) {
+    let node = &old_node(Runtime::Containerd1, work, images);
+    report.versions(&[&node.programs[..], &[kubelet::version(node)]].concat());
+    report.check("a node without a registry is switched, and has a pod", || {
+        Tool::new(node).says(&format!("to {PAUSE} --archive {}", archive()), 0, PAUSE);
+        kubelet::install(node);
+        is_ours(node, start(node, "rebooted", SLEEPER).running().1);
+        fs::copy(BOOT, BOOT_BEFORE).expect("the number of this boot");
+    });
+}
+
+/// The machine has booted once more.
+pub fn after_reboot(work: &Work, images: &Images, report: &mut Report) {
+    let node = &Node::at("unix:///run/containerd/containerd.sock", work, images);
+    report.versions(&node.programs);
+    report.check("after a reboot the pod comes up with the same image, without a registry", || {
+        assert_ne!(
+            fs::read(BOOT).expect("a number"),
+            fs::read(BOOT_BEFORE).expect("the one before")
+        );
+        let pod = StaticPod { node, name: "rebooted" };
+        pod.runs("member");
+        is_ours(node, pod.running().1);
+        let image = image_of(&pod);
+        assert_eq!(image, PAUSE);
+        image
+    });
+}
+
 /// Each form of a unit of cri-dockerd under systemd, on a machine. A stand-in for it answers by containerd.
 pub fn on_cri_dockerd(work: &Work, images: &Images, report: &mut Report) {
     let node = &old_node(Runtime::Containerd1, work, images);

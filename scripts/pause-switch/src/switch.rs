@@ -243,6 +243,8 @@ impl Switch {
         if self.dry_run {
             return self.end_dry_run(&runtime);
         }
+        // Then the runtime still uses what the last switch had set.
+        let was_switched = journal.is_some();
         let done = prepared.iter().map(|(_, _, done)| done.clone()).collect();
         let mut journal =
             Journal { kind, before, after: to.image.into(), done, is_complete: false };
@@ -250,7 +252,7 @@ impl Switch {
         let daemon = runtime.containerd_of_k0s(&self.node);
         for (file, text, _) in &prepared {
             if let Err(error) = self.node.write(file, text) {
-                self.undo(&runtime, &journal, false)?;
+                self.undo(&runtime, &journal, was_switched)?;
                 return Err(error.context("the change was undone"));
             }
         }
@@ -258,7 +260,7 @@ impl Switch {
             && let Err((error, was_restarted)) = self.take(&runtime, to.image, daemon)
         {
             self.say(&format!("undoing: {error:#}"));
-            self.undo(&runtime, &journal, was_restarted)?;
+            self.undo(&runtime, &journal, was_restarted || was_switched)?;
             return Err(error.context("the change was undone"));
         }
         journal.is_complete = true;
@@ -518,7 +520,7 @@ impl Switch {
             if let Some(reload) = runtime.reload().filter(|_| self.node.is_live) {
                 self.run(&reload)?;
             }
-            if restart {
+            if restart && self.node.is_live {
                 self.restart(runtime, daemon)?;
             }
             if self.node.is_live {
