@@ -228,7 +228,10 @@ pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report
         report.check("a runtime that does not come up is undone, and pods run on", || {
             node.write("/run/switch/refuse", new);
             let line = says(&to, 1, "the change was undone");
-            node.sh("rm /run/switch/refuse");
+            // A restart that does not end is one that failed.
+            node.sh("mv /run/switch/refuse /run/switch/hang");
+            says(&format!("--limit 5 {to}"), 1, "the change was undone");
+            node.sh("rm /run/switch/hang");
             assert_eq!(node.sh(settings), before_all);
             assert_eq!(before.running(), held);
             assert_eq!(image_of(&start(node, "undone", SLEEPER)), PREVIOUS);

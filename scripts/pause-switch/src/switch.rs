@@ -200,7 +200,7 @@ impl Switch {
                 *images.entry(image).or_default() += 1;
             }
             for (image, count) in images {
-                self.say(&format!("{name}: {count} sandboxes run on {image}"));
+                self.say(&format!("{name}: running sandboxes of {image}: {count}"));
             }
         }
         Ok(())
@@ -241,10 +241,11 @@ impl Switch {
             }
         }
         if self.dry_run {
-            return self.end_dry_run(&runtime);
+            return self.end_dry_run(&runtime, None);
         }
-        // Then the runtime still uses what the last switch had set.
-        let was_switched = journal.is_some();
+        // The runtime still uses what the last switch has set.
+        let last = journal.map(|journal| journal.after);
+        let was_switched = last.is_some();
         let done = prepared.iter().map(|(_, _, done)| done.clone()).collect();
         let mut journal =
             Journal { kind, before, after: to.image.into(), done, is_complete: false };
@@ -265,6 +266,9 @@ impl Switch {
         }
         journal.is_complete = true;
         journal.write(&self.node)?;
+        if let Some(last) = last.filter(|last| self.node.is_live && last != to.image) {
+            let _ = self.label(&runtime, &last, "");
+        }
         self.result(
             true,
             &format!("{} gives new pods {}; running pods keep theirs", runtime.name(), to.image),
@@ -292,6 +296,9 @@ impl Switch {
         // What an archive is given for is replaced if it is something else.
         let is_new =
             inspect(runtime, to.image).is_none_or(|info| to.archive.is_some() && !is_pause(&info));
+        if !is_new && to.archive.is_some() {
+            self.say(&format!("{} is on the node already; the archive is not read", to.image));
+        }
         if is_new {
             match to.archive {
                 Some(archive) => self.import(runtime, archive, to.image)?,
@@ -402,7 +409,8 @@ impl Switch {
                 true,
             ));
         }
-        self.say(&format!("{} answers; {} sandboxes run on", runtime.name(), before.len()));
+        let count = before.len();
+        self.say(&format!("{} answers; running sandboxes: {count}, as before", runtime.name()));
         self.say_pinned(runtime, image).map_err(|error| (error, true))
     }
 
@@ -442,12 +450,15 @@ impl Switch {
     }
 
     /// The commands that would follow the changes of files.
-    fn end_dry_run(&self, runtime: &Runtime) -> Result<()> {
+    fn end_dry_run(&self, runtime: &Runtime, unpinned: Option<&str>) -> Result<()> {
         if self.node.is_live {
             if let Some(reload) = runtime.reload() {
                 self.run(&reload)?;
             }
             self.restart(runtime, None)?;
+            if let Some(image) = unpinned {
+                self.label(runtime, image, "")?;
+            }
         }
         self.result(true, "nothing was changed: this was a dry run");
         Ok(())
@@ -566,7 +577,7 @@ impl Switch {
         let hint = (!force).then_some("give --force to set it back all the same");
         self.undo_files(&journal, hint)?;
         if self.dry_run {
-            return self.end_dry_run(&runtime);
+            return self.end_dry_run(&runtime, Some(&journal.after));
         }
         if self.node.is_live {
             let reloaded = runtime.reload().map_or(Ok(()), |reload| self.run(&reload).map(drop));
@@ -633,7 +644,10 @@ impl Switch {
                 "a new pod ran {sum}, which is not the pause of this release ({image})"
             ));
         }
-        self.say(&format!("a pod was started and removed; its pause was {sum}"));
+        let whose = if crate::PROGRAM.is_some() { ", that of this release" } else { "" };
+        self.say(&format!(
+            "a pod was started and removed; the SHA-256 of its pause was {sum}{whose}"
+        ));
         Ok(())
     }
 }

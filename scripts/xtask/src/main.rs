@@ -57,6 +57,7 @@ enum Cli {
     ///   pause-linux-ARCHITECTURE.debug    the same with symbols, for debuggers
     ///   pause.oci.tar                     the image for all platforms (scripts/image)
     ///   pause-linux-ARCHITECTURE.oci.tar  the image for one platform
+    ///   pause-switch-linux-ARCHITECTURE   the program that switches a node
     ///   pause.spdx.json                   an SBOM in SPDX 2.3 of the crates in it
     ///   pause.intoto.json                 SLSA provenance 1.0, with the commit and the compiler
     ///   SHA256SUMS                        the checksums of these files
@@ -124,7 +125,10 @@ fn limit(Only { only }: &Only) -> Result<()> {
     let mut others = platforms();
     others.retain(|platform| !only.iter().any(|one| one.target == platform.target));
     let (only, others) = (names(only), names(&others));
-    say(format!("only {only}; left out, in dist/pause.oci.tar as well: {others}"));
+    // scripts/sizes makes no image.
+    if script() != "scripts/sizes" {
+        say(format!("only {only}; left out, in dist/pause.oci.tar as well: {others}"));
+    }
     // SAFETY: no other thread of this program reads the environment.
     unsafe { std::env::set_var(ONLY, only.replace(' ', ",")) };
     Ok(())
