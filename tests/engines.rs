@@ -14,7 +14,7 @@ use harness::programs::{
     HOST, Platform, debian_platforms, dist, emulated_platforms, host_platform, platforms, program,
     qemu_user, root, size,
 };
-use harness::running::{SLEEPS, call_in};
+use harness::running::sleeps_by;
 use harness::suite::Suite;
 use harness::tests;
 use harness::{Folder, TERMINATED, documentation, run, until};
@@ -69,9 +69,7 @@ fn processes_in(namespace: &Path) -> usize {
 fn await_sleep(cell: &Cell, engine: &str, container: &str) {
     let pid = cell.run(&format!("{engine} inspect --format '{{{{.State.Pid}}}}' {container}"));
     let file = format!("/proc/{}/root/proc/{pid}/syscall", cell.init);
-    until("pause sleeps", || {
-        call_in(Path::new(&file)).is_some_and(|call| SLEEPS.contains(&call)).then_some(())
-    });
+    until("pause sleeps", || sleeps_by(Path::new(&file)).then_some(()));
 }
 
 fn a_cell_leaves_nothing() {

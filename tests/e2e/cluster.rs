@@ -185,12 +185,9 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
         is_ours(node, pid);
         let user = status(node, pid).ruid;
         assert!(user >= 65536, "pause runs as uid {user} of the node");
-        orphans(node, pid, |line| {
-            cluster.kubectl(&format!("exec users -- sh -c '{line}'"));
-        });
-        let woken = traced_orphans(node, pid, |line| {
-            cluster.kubectl(&format!("exec users -- sh -c '{line}'"));
-        });
+        let exec = |line: &str| drop(cluster.kubectl(&format!("exec users -- sh -c '{line}'")));
+        orphans(node, pid, exec);
+        let woken = traced_orphans(node, pid, exec);
         assert!((1..=200).contains(&woken), "woken {woken} times");
         format!("pause as uid {user} of the node; 200 orphans, 0 context switches, 0 zombies; woken {woken} times by 1,000 orphans of which it traces 100")
     });

@@ -114,9 +114,20 @@ pub fn start(node: &Node) {
     if node.is_in_cell() {
         own_settings(node);
     }
-    // On a machine that runs several kubelets one after another, the pods of the last one are there.
-    node.sh("rm -rf /etc/kubernetes/manifests && mkdir -p /etc/kubernetes/manifests");
+    forget_pods(node);
     start_with(node, "0%");
+}
+
+/// On a machine that runs several kubelets one after another, the pods of the last one are there.
+fn forget_pods(node: &Node) {
+    node.sh("rm -rf /etc/kubernetes/manifests && mkdir -p /etc/kubernetes/manifests");
+}
+
+/// Writes the configuration of a kubelet that wants this share of the disk to be free.
+fn configure(node: &Node, free: &str) {
+    let config = include_str!("config/kubelet.yaml");
+    let config = config.replace("@DRIVER@", node.driver()).replace("@FREE@", free);
+    node.write("/etc/kubernetes/kubelet.yaml", &config);
 }
 
 /// Replaces the kubelet by one that sees pressure on the disk as soon as it holds some images: it
@@ -138,19 +149,15 @@ fn stop(node: &Node) {
 
 /// Starts a kubelet that wants this share of the disk to be free.
 fn start_with(node: &Node, free: &str) {
-    let config = include_str!("config/kubelet.yaml");
-    let config = config.replace("@DRIVER@", node.driver()).replace("@FREE@", free);
-    node.write("/etc/kubernetes/kubelet.yaml", &config);
+    configure(node, free);
     let line = "kubelet --config /etc/kubernetes/kubelet.yaml --hostname-override node";
     node.daemon(line, "curl --silent --fail http://127.0.0.1:10248/healthz");
 }
 
 /// Has systemd start a kubelet on a machine, now and at each boot, and the runtime before it.
 pub fn install(node: &Node) {
-    node.sh("rm -rf /etc/kubernetes/manifests && mkdir -p /etc/kubernetes/manifests");
-    let config = include_str!("config/kubelet.yaml");
-    let config = config.replace("@DRIVER@", node.driver()).replace("@FREE@", "0%");
-    node.write("/etc/kubernetes/kubelet.yaml", &config);
+    forget_pods(node);
+    configure(node, "0%");
     node.write("/etc/systemd/system/kubelet.service", include_str!("config/kubelet.service"));
     // The folder with it is mounted late.
     node.sh("cp $(command -v kubelet) /usr/local/bin; systemctl enable --quiet --now containerd kubelet");

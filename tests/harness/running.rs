@@ -265,7 +265,7 @@ impl Running {
 
 /// The system calls in which pause sleeps: rt_sigtimedwait or, where that is refused, pause(2). In
 /// place of the latter newer architectures have ppoll, and qemu-user calls rt_sigsuspend.
-pub const SLEEPS: [i64; 4] = [
+const SLEEPS: [i64; 4] = [
     libc::SYS_rt_sigtimedwait,
     crate::programs::SYS_PAUSE,
     libc::SYS_ppoll,
@@ -274,7 +274,12 @@ pub const SLEEPS: [i64; 4] = [
 
 /// Whether a program sleeps as pause does, or as a program does that only calls pause(2).
 pub fn sleeps(pid: i32) -> bool {
-    call_of(pid).is_some_and(|call| SLEEPS.contains(&call))
+    sleeps_by(Path::new(&format!("/proc/{pid}/syscall")))
+}
+
+/// The same by the process's file in /proc, such as one that a cell shows.
+pub fn sleeps_by(file: &Path) -> bool {
+    call_in(file).is_some_and(|call| SLEEPS.contains(&call))
 }
 
 /// The number of the system call in which a process sleeps.

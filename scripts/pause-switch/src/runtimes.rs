@@ -429,6 +429,9 @@ impl Runtime {
     /// The PID of the containerd that k0s has started. It starts a new one when a file below
     /// /etc/k0s/containerd.d changes, three seconds later (pkg/component/worker/containerd of k0s).
     pub fn containerd_of_k0s(&self, node: &Node) -> Option<i32> {
+        if self.kind != Kind::K0s {
+            return None;
+        }
         let is_its = |(_, command): &(i32, Vec<String>)| {
             flag(command, &["--config", "-c"]).as_deref() == Some(&self.config)
         };

@@ -1,6 +1,5 @@
 //! The commands. Each step says what it does before it does it.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -296,24 +295,24 @@ impl Switch {
         // What an archive is given for is replaced if it is something else.
         let is_new =
             inspect(runtime, to.image).is_none_or(|info| to.archive.is_some() && !is_pause(&info));
-        if !is_new && to.archive.is_some() {
-            self.say(&format!("{} is on the node already; the archive is not read", to.image));
-        }
-        if is_new {
-            match to.archive {
-                Some(archive) => self.import(runtime, archive, to.image)?,
-                None => drop(self.run(&runtime.crictl(&format!("pull {}", to.image)))?),
+        match to.archive {
+            Some(archive) if is_new => self.import(runtime, archive, to.image)?,
+            Some(_) => {
+                self.say(&format!("{} is on the node already; the archive is not read", to.image));
             }
+            None if is_new => drop(self.run(&runtime.crictl(&format!("pull {}", to.image)))?),
+            None => (),
         }
+        let is_imported = is_new && to.archive.is_some();
         if !(is_new && self.dry_run) {
             self.verify(runtime, to.image, is_pause).inspect_err(|_| {
-                if is_new && to.archive.is_some() {
+                if is_imported {
                     let _ = runtime.ctr(&format!("images rm {}", to.image)).map(|rm| self.run(&rm));
                 }
             })?;
         }
         // An import has pinned it already.
-        let new = (!is_new || to.archive.is_none()).then_some(to.image);
+        let new = (!is_imported).then_some(to.image);
         for image in before.into_iter().chain(new) {
             self.pin(runtime, image)?;
         }
@@ -377,9 +376,7 @@ impl Switch {
         daemon: Option<i32>,
     ) -> Result<(), (Error, bool)> {
         let early = |error| (error, false);
-        if let Some(reload) = runtime.reload() {
-            self.run(&reload).map_err(early)?;
-        }
+        self.reload(runtime).map_err(early)?;
         let read = runtime.effective(&self.node).map_err(early)?;
         if read.as_deref() != Some(image) {
             let says = read.unwrap_or("nothing".into());
@@ -431,6 +428,11 @@ impl Switch {
         Ok(())
     }
 
+    /// Has systemd read the files of units, where the setting is in one.
+    fn reload(&self, runtime: &Runtime) -> Result<()> {
+        runtime.reload().map_or(Ok(()), |reload| self.run(&reload).map(drop))
+    }
+
     /// Restarts the runtime, and waits until it answers. k0s restarts its containerd, which was `daemon`,
     /// by itself.
     fn restart(&self, runtime: &Runtime, daemon: Option<i32>) -> Result<()> {
@@ -452,9 +454,7 @@ impl Switch {
     /// The commands that would follow the changes of files.
     fn end_dry_run(&self, runtime: &Runtime, unpinned: Option<&str>) -> Result<()> {
         if self.node.is_live {
-            if let Some(reload) = runtime.reload() {
-                self.run(&reload)?;
-            }
+            self.reload(runtime)?;
             self.restart(runtime, None)?;
             if let Some(image) = unpinned {
                 self.label(runtime, image, "")?;
@@ -523,28 +523,9 @@ impl Switch {
     /// Undoes a change that failed. If that fails too, somebody has to do it.
     fn undo(&self, runtime: &Runtime, journal: &Journal, restart: bool) -> Result<()> {
         self.interrupted.store(false, Ordering::Relaxed);
-        let are_back = Cell::new(false);
-        let undo = || -> Result<()> {
-            let daemon = runtime.containerd_of_k0s(&self.node);
-            self.undo_files(journal, None)?;
-            are_back.set(true);
-            if let Some(reload) = runtime.reload().filter(|_| self.node.is_live) {
-                self.run(&reload)?;
-            }
-            if restart && self.node.is_live {
-                self.restart(runtime, daemon)?;
-            }
-            if self.node.is_live {
-                let _ = self.label(runtime, &journal.after, "");
-            }
-            Journal::remove(&self.node, journal.kind)
-        };
-        undo().map_err(|error| {
-            let name = runtime.name();
-            if are_back.get() {
-                let what = format!("undoing failed: {error:#}; the files are as before: see the log of {name}, and restart it");
-                return coded(BY_HAND, what);
-            }
+        let name = runtime.name();
+        let daemon = runtime.containerd_of_k0s(&self.node);
+        self.undo_files(journal, None).map_err(|error| {
             let files: Vec<_> = journal.done.iter().map(|done| done.file()).collect();
             let before = journal.before.as_deref().unwrap_or("the default");
             coded(
@@ -554,6 +535,20 @@ impl Switch {
                     files.join(", ")
                 ),
             )
+        })?;
+        let rest = || -> Result<()> {
+            if self.node.is_live {
+                self.reload(runtime)?;
+                if restart {
+                    self.restart(runtime, daemon)?;
+                }
+                let _ = self.label(runtime, &journal.after, "");
+            }
+            Journal::remove(&self.node, journal.kind)
+        };
+        rest().map_err(|error| {
+            let what = format!("undoing failed: {error:#}; the files are as before: see the log of {name}, and restart it");
+            coded(BY_HAND, what)
         })
     }
 
@@ -580,8 +575,7 @@ impl Switch {
             return self.end_dry_run(&runtime, Some(&journal.after));
         }
         if self.node.is_live {
-            let reloaded = runtime.reload().map_or(Ok(()), |reload| self.run(&reload).map(drop));
-            let done = reloaded.and_then(|()| self.restart(&runtime, daemon));
+            let done = self.reload(&runtime).and_then(|()| self.restart(&runtime, daemon));
             done.map_err(|error| {
                 coded(BY_HAND, format!("the files are as before, but {error:#}: see its log"))
             })?;

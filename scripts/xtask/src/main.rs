@@ -113,24 +113,30 @@ enum Cli {
     Mutants,
 }
 
-/// Limits this run, and the programs that it starts, to some platforms, and says so.
-fn limit(Only { only }: &Only) -> Result<()> {
-    if only.is_empty() {
-        return Ok(());
+/// The names of platforms.
+fn names(platforms: &[&Platform], between: &str) -> String {
+    let names: Vec<_> = platforms.iter().map(|one| one.architecture.as_str()).collect();
+    names.join(between)
+}
+
+/// Limits this run, and the programs that it starts, to some platforms.
+fn select(Only { only }: &Only) {
+    if !only.is_empty() {
+        // SAFETY: no other thread of this program reads the environment.
+        unsafe { std::env::set_var(ONLY, names(only, ",")) };
     }
-    let names = |platforms: &[&Platform]| {
-        let names: Vec<_> = platforms.iter().map(|one| one.architecture.as_str()).collect();
-        names.join(" ")
-    };
-    let mut others = platforms();
-    others.retain(|platform| !only.iter().any(|one| one.target == platform.target));
-    let (only, others) = (names(only), names(&others));
-    // scripts/sizes makes no image.
-    if script() != "scripts/sizes" {
+}
+
+/// The same for a command that makes an image, which says what is not in it.
+fn limit(options: &Only) -> Result<()> {
+    let only = &options.only;
+    if !only.is_empty() {
+        let mut others = platforms();
+        others.retain(|platform| !only.iter().any(|one| one.target == platform.target));
+        let (only, others) = (names(only, " "), names(&others, " "));
         say(format!("only {only}; left out, in dist/pause.oci.tar as well: {others}"));
     }
-    // SAFETY: no other thread of this program reads the environment.
-    unsafe { std::env::set_var(ONLY, only.replace(' ', ",")) };
+    select(options);
     Ok(())
 }
 
@@ -162,7 +168,7 @@ fn run(cli: Cli) -> Result<()> {
         Cli::Release(options) => publish::release(&options),
         Cli::Bench(options) => bench::bench(&options),
         Cli::Sizes(options) => {
-            limit(&options.only)?;
+            select(&options.only);
             sizes::sizes(&options)
         }
         Cli::Test(options) => test::test(&options),

@@ -222,8 +222,8 @@ fn sbom(linked: &Linked, revision: &str) -> Result<Value> {
     }))
 }
 
-/// The version that a compiler reports.
-fn compiler(program: &str) -> Result<String> {
+/// The version that a compiler of the toolchain of the project reports.
+pub fn compiler(program: &str) -> Result<String> {
     project::output(Command::new(program).arg("--version").current_dir(project::root()))
 }
 

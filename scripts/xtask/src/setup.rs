@@ -38,10 +38,10 @@ fn debian_std(platform: &Platform) -> Option<String> {
     Some(format!("/usr/lib/rustlib/{}/lib={packages}", platform.target))
 }
 
-/// Has rustup add a target to the toolchain of the project.
-pub fn rustup_add(target: &str) -> Result<()> {
+/// Has rustup add a target to the toolchain of the project, or to the one that options name.
+pub fn rustup_add(target: &str, options: &[&str]) -> Result<()> {
     let mut rustup = Command::new("rustup");
-    output(rustup.args(["target", "add", target]).current_dir(root())).map(drop)
+    output(rustup.args(["target", "add"]).args(options).arg(target).current_dir(root())).map(drop)
 }
 
 /// Adds Rust's targets for some platforms, as far as they are missing: by rustup or, where that
@@ -53,7 +53,7 @@ pub fn targets(platforms: &[&Platform]) -> Result<()> {
         }
         let name = &platform.architecture;
         say(format!("adding Rust's target for {name}"));
-        let Err(error) = rustup_add(&platform.target) else { continue };
+        let Err(error) = rustup_add(&platform.target, &[]) else { continue };
         let Some(std) = debian_std(platform) else {
             bail!("{error}; to go on without {name}, give the others to --only");
         };

@@ -13,6 +13,9 @@ use xtask::options::Only;
 use xtask::platforms::{Platform, platforms};
 use xtask::project::{self, output, root, say};
 
+use crate::release;
+use crate::setup::rustup_add;
+
 #[derive(clap::Args)]
 pub struct Options {
     #[command(flatten)]
@@ -63,19 +66,13 @@ fn size(parts: &Parts) -> u64 {
 }
 
 pub fn sizes(options: &Options) -> Result<()> {
-    let copy = copy()?;
-    let selected = std::env::var("PAUSE_RUST").unwrap_or_default();
-    let row = |toolchain: &str| Row {
-        name: "as pinned".into(),
-        toolchain: toolchain.into(),
-        rustix: None,
-    };
     if let Some(base) = &options.base {
-        return compare_with(base, copy.path());
+        return compare_with(base);
     }
     if options.json || options.at_most.is_some() {
+        let (copy, selected) = (copy()?, std::env::var("PAUSE_RUST").unwrap_or_default());
         prepare(copy.path(), None)?;
-        let built = build(copy.path(), &row(&selected))?;
+        let built = build(copy.path(), &selected)?;
         return match options.at_most {
             Some(limit) => hold(&built, limit),
             None => print_json(&built, &selected),
@@ -92,9 +89,9 @@ fn copy() -> Result<tempfile::TempDir> {
 }
 
 /// Builds all platforms in a copy, each of which must succeed.
-fn build(copy: &Path, row: &Row) -> Result<Vec<(&'static Platform, Parts)>> {
+fn build(copy: &Path, toolchain: &str) -> Result<Vec<(&'static Platform, Parts)>> {
     let all = platforms();
-    let built = all.iter().map(|platform| Ok((*platform, build_one(copy, platform, row)?)));
+    let built = all.iter().map(|platform| Ok((*platform, build_one(copy, platform, toolchain)?)));
     built.collect()
 }
 
@@ -111,19 +108,15 @@ fn hold(built: &[(&Platform, Parts)], limit: u64) -> Result<()> {
 }
 
 fn print_json(built: &[(&Platform, Parts)], toolchain: &str) -> Result<()> {
-    let toolchain = match toolchain {
-        "" => fs::read_to_string(root().join("rust-toolchain.toml"))?
-            .parse::<DocumentMut>()?["toolchain"]["channel"]
-            .as_str()
-            .context("a channel")?
-            .to_string(),
-        other => other.into(),
+    let compiler = match toolchain {
+        "" => release::compiler("rustc")?,
+        name => compiler(name)?,
     };
     let sizes = built.iter().map(|(platform, parts)| (platform.to_string(), json!(size(parts))));
     let line = json!({
         "commit": project::revision()?,
         "time": project::time(project::epoch()?),
-        "compiler": compiler(&toolchain)?.trim(),
+        "compiler": compiler,
         "file": sizes.collect::<Map<_, _>>(),
     });
     println!("{line}");
@@ -131,17 +124,17 @@ fn print_json(built: &[(&Platform, Parts)], toolchain: &str) -> Result<()> {
 }
 
 /// Prints what this commit, with what is not committed, changes since it left another.
-fn compare_with(name: &str, copy: &Path) -> Result<()> {
+fn compare_with(name: &str) -> Result<()> {
+    let copy = copy()?;
+    let copy = copy.path();
     let git = |words: &[&str]| output(Command::new("git").args(words).current_dir(root()));
     let base = git(&["merge-base", name, "HEAD"]).with_context(|| format!("--base {name}"))?;
-    let base = base.trim();
-    let row = Row { name: base.into(), toolchain: String::new(), rustix: None };
     let line = "git archive \"$1\" | tar -x -C \"$2\"";
     let mut archive = Command::new("sh");
-    output(archive.args(["-ec", line, "sh", base]).arg(copy).current_dir(root()))?;
-    let before = build(copy, &row)?;
+    output(archive.args(["-ec", line, "sh", &base]).arg(copy).current_dir(root()))?;
+    let before = build(copy, "")?;
     prepare(copy, None)?;
-    let after = build(copy, &row)?;
+    let after = build(copy, "")?;
     println!("| size, bytes | {} | this | difference |\n|---|--:|--:|--:|", &base[..12]);
     for ((platform, was), (_, is)) in before.iter().zip(&after) {
         let difference = size(is) as i64 - size(was) as i64;
@@ -189,23 +182,19 @@ pub fn compare(platforms: &[&Platform], toolchains: &[String], versions: &[Strin
     let mut last: Vec<Option<Parts>> = vec![None; platforms.len()];
     for row in &rows {
         prepare(copy.path(), row.rustix.as_deref())?;
-        let mut cells = vec![row.name.trim().to_string()];
+        let mut cells = vec![row.name.clone()];
         for (platform, last) in platforms.iter().zip(&mut last) {
-            let parts = build_one(copy.path(), platform, row);
+            let parts = build_one(copy.path(), platform, &row.toolchain);
             cells.push(parts.as_ref().map_or("-".into(), |parts| size(parts).to_string()));
             match parts {
                 Ok(parts) => {
                     if let Some(was) = last.as_ref().filter(|was| size(was) != size(&parts)) {
-                        changes.push(format!(
-                            "{platform}, {}: {}",
-                            row.name.trim(),
-                            grown(was, &parts)
-                        ));
+                        changes.push(format!("{platform}, {}: {}", row.name, grown(was, &parts)));
                     }
                     *last = Some(parts);
                 }
                 Err(error) => {
-                    eprintln!("{}: {}, {platform}: {error:#}", project::script(), row.name.trim())
+                    eprintln!("{}: {}, {platform}: {error:#}", project::script(), row.name)
                 }
             }
         }
@@ -249,15 +238,13 @@ fn prepare(copy: &Path, rustix: Option<&str>) -> Result<()> {
 }
 
 /// Builds a platform by `scripts/build` in a copy, and returns the parts of the file.
-fn build_one(copy: &Path, platform: &Platform, row: &Row) -> Result<Parts> {
-    if !["", "debian"].contains(&row.toolchain.as_str()) {
-        let mut rustup = Command::new("rustup");
-        rustup.args(["target", "add", "--toolchain", &row.toolchain, &platform.target]);
-        output(&mut rustup)?;
+fn build_one(copy: &Path, platform: &Platform, toolchain: &str) -> Result<Parts> {
+    if !["", "debian"].contains(&toolchain) {
+        rustup_add(&platform.target, &["--toolchain", toolchain])?;
     }
     let mut build = Command::new(std::env::current_exe()?);
     build.arg(copy.join("scripts/build")).arg(&platform.architecture);
-    output(build.env("PAUSE_RUST", &row.toolchain))?;
+    output(build.env("PAUSE_RUST", toolchain))?;
     let linked = copy.join("target").join(&platform.target).join("release/pause");
     elf::map(&fs::read(copy.join("dist").join(platform.file()))?, &fs::read(linked)?)
 }

@@ -31,7 +31,7 @@ pub fn build_static(platform: &Platform, target: &str) -> Result<PathBuf> {
     if !has_target(target)? {
         say(format!("adding Rust's target {target}"));
         let name = &platform.architecture;
-        rustup_add(target).with_context(|| format!("no {target} for pause-switch: to go on without {name}, give the others to PAUSE_ONLY"))?;
+        rustup_add(target, &[]).with_context(|| format!("no {target} for pause-switch: to go on without {name}, give the others to PAUSE_ONLY"))?;
     }
     let mut variables = variables(platform)?;
     // No path of this machine is in it, and it needs no other linker than that of the toolchain.
