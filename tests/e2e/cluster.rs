@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::Work;
 use crate::images::Images;
-use crate::kubelet::own_settings;
+use crate::kubelet::OWN_SETTINGS;
 use crate::node::{LIMIT, Node, Runtime};
 use crate::pod::{children, is_ours, orphans, pause, status, traced_orphans};
 use crate::report::Report;
@@ -25,7 +25,7 @@ const SURROUNDINGS: &str = "
     rm -f /etc/resolv.conf && echo 'nameserver 10.0.2.15' >/etc/resolv.conf
     echo 1 >/proc/sys/net/ipv4/ip_forward
     mount --make-rshared /
-    # own_settings covers a part of /proc. A process in a user namespace may mount another
+    # OWN_SETTINGS covers a part of /proc. A process in a user namespace may mount another
     # /proc only if there is one that nothing covers (mount_too_revealing in the kernel).
     mkdir /run/proc && mount -t proc proc /run/proc
     mkdir -p /etc/kubernetes/manifests";
@@ -49,7 +49,7 @@ impl Cluster {
         let pause = names.iter().find(|name| name.contains("/pause:"));
         let pause = pause.expect("kubeadm names a pause image");
         let node = Node::new(Runtime::Containerd2, pause, work, images);
-        own_settings(&node);
+        node.sh(OWN_SETTINGS);
         node.sh(SURROUNDINGS);
         node.write("/etc/cni/net.d/10-pods.conflist", include_str!("config/cni-ptp.conflist"));
         images.serve_cluster(&node, &names, pause_tag);

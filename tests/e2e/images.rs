@@ -203,6 +203,11 @@ impl Images {
         push(node, &ours, concat!("pause:", env!("PAUSE_VERSION")));
     }
 
+    /// Adds the image of a container to the registry of a node, as `e2e:TAG`.
+    pub fn serve_member(&self, node: &Node, tag: &str) {
+        push(node, &format!("oci:{}:{tag}", self.layout.display()), &format!("e2e:{tag}"));
+    }
+
     /// The images that kubeadm names, with the host of their registry.
     pub fn of_cluster(&self) -> Vec<String> {
         let kubeadm = bin().join("kubeadm");

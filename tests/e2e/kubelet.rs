@@ -95,14 +95,12 @@ fn reaches(node: &Node, name: &str, wanted: &str) {
 }
 
 /// A kubelet makes settings of the kernel, which belong to the whole machine: a cell gets copies.
-pub fn own_settings(node: &Node) {
-    node.sh("
-        for file in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops \
-            kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
-            mkdir -p /run/sys/${file%/*} && cp /proc/sys/$file /run/sys/$file
-            mount --bind /run/sys/$file /proc/sys/$file
-        done");
-}
+pub const OWN_SETTINGS: &str = "
+    for file in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops \
+        kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+        mkdir -p /run/sys/${file%/*} && cp /proc/sys/$file /run/sys/$file
+        mount --bind /run/sys/$file /proc/sys/$file
+    done";
 
 /// The name and version of the kubelet.
 pub fn version(node: &Node) -> String {
@@ -112,7 +110,7 @@ pub fn version(node: &Node) -> String {
 /// Starts a kubelet on a node.
 pub fn start(node: &Node) {
     if node.is_in_cell() {
-        own_settings(node);
+        node.sh(OWN_SETTINGS);
     }
     forget_pods(node);
     start_with(node, "0%");

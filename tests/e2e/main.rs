@@ -17,6 +17,7 @@ mod critest;
 mod hundred;
 mod images;
 mod kernels;
+mod kind;
 mod kubelet;
 mod machine;
 mod node;
@@ -237,6 +238,7 @@ fn of(part: &str) -> Vec<(String, Check)> {
         "machine" => vec![titled("a machine with systemd", machine::check_host)],
         "machine-arm64" => vec![titled("a machine with systemd, arm64", machine::check_arm64)],
         "cluster" => vec![titled("a cluster by kubeadm", cluster::check)],
+        "kind" => vec![titled("a cluster of kind", kind::check)],
         "node-conformance" => {
             vec![titled("upstream's node conformance tests", conformance::check_node)]
         }

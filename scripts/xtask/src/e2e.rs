@@ -49,6 +49,14 @@ fn prepare(parts: &[String]) -> Result<()> {
                 groups.push("runtimes");
             }
             "cluster" => groups.extend(["node", "cluster"]),
+            "kind" => {
+                setup::install(&[
+                    "mmdebstrap=mmdebstrap",
+                    "podman=podman",
+                    "/usr/lib/podman/netavark=netavark",
+                ])?;
+                groups.extend(["node", "cluster", "kind"]);
+            }
             "node-conformance" | "conformance" => {
                 setup::install_lists(&["conformance"])?;
                 groups.extend(["node", "cluster", "conformance"]);

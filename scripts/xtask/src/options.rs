@@ -75,6 +75,7 @@ pub const DEFAULT: &[&str] = &[
     "kernels",
     "runtimes",
     "cluster",
+    "kind",
     "refusals",
     "workflows",
 ];
