@@ -23,6 +23,10 @@ const PRIVATE: &str = concat!("private.example/pause:", env!("PAUSE_VERSION"));
 
 const CONFIG: &str = "/etc/containerd/config.toml";
 
+/// Prints the image that containerd 1.x uses if nothing sets another.
+const DEFAULT_IMAGE: &str =
+    r#"containerd config dump 2>/dev/null | sed -n 's/^ *sandbox_image = "\(.*\)"$/\1/p'"#;
+
 /// An image that no container uses and nobody pins, as a control.
 const UNPINNED: &str = "localhost/e2e:app-2";
 
@@ -305,7 +309,8 @@ pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report
         );
     }
     if !node.crio && node.is_in_cell() {
-        report.check("of several files it changes the one that decides, which is a drop-in",
+        report.check(
+            "of several files it changes the one that decides, which is a drop-in",
             || {
                 let config = fs::read_to_string(node.path(CONFIG)).expect("the file");
                 // As the toolkit of NVIDIA writes it: containerd 1.x takes all of the table from it.
@@ -318,12 +323,11 @@ pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report
                 let imports = "imports = ['/etc/containerd/conf.d/*.toml']\n";
                 node.write(CONFIG, &format!("{imports}{config}"));
                 // containerd 1.x uses its default now, which has to be there for the way back.
-            let dump = "containerd config dump 2>/dev/null | sed -n 's/^ *sandbox_image = \"\\(.*\\)\"$/\\1/p'";
-            let default = node.sh(dump);
-            if !default.is_empty() {
-                node.sh(&format!("{} images tag {PREVIOUS} {default}", node.ctr));
-            }
-            let before = node.sh(settings);
+                let default = node.sh(DEFAULT_IMAGE);
+                if !default.is_empty() {
+                    node.sh(&format!("{} images tag {PREVIOUS} {default}", node.ctr));
+                }
+                let before = node.sh(settings);
                 says(&to, 0, new);
                 let changed = node.sh("cat /etc/containerd/conf.d/99-theirs.toml");
                 assert!(changed.contains(new) && changed.contains("# theirs"), "{changed}");
