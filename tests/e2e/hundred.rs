@@ -12,7 +12,7 @@ use crate::node::{Node, Runtime};
 use crate::pod::{CriPod, Mode, status};
 use crate::report::Report;
 use harness::programs::{HOST, dist};
-use harness::running;
+use harness::{running, thousands};
 use plotters::prelude::*;
 
 /// How many pods, the image of their one container, which makes an orphan every so often, and how long it is
@@ -169,42 +169,36 @@ fn compare(costs: &[Cost; 2], load: &Load, report: &mut Report) {
     }
 }
 
-/// Draws what a node pays for its sandboxes: for each cost a bar of pause beside one of C.
+/// Draws what a node pays for its sandboxes: for each cost a bar of pause beside one of C, which has the full height.
 fn draw(file: &Path, costs: &[Cost; 2]) -> Result<(), Box<dyn std::error::Error>> {
     type Of = fn(&Cost) -> u64;
-    let groups: [(&str, Of); 3] = [
-        ("memory charged, MB", |cost| cost.memory.charged >> 20),
-        ("RSS, MB", |cost| cost.rss >> 20),
-        ("wake-ups, thousands", |cost| cost.woken / 1000),
+    let groups: [(&str, Of); 4] = [
+        ("memory charged, MB", |cost| cost.memory.charged / 1_000_000),
+        ("RSS, MB", |cost| cost.rss / 1_000_000),
+        ("CPU time, ms", |cost| cost.cpu / 1_000_000),
+        ("wake-ups", |cost| cost.woken),
     ];
-    let root = SVGBackend::new(file, (760, 380)).into_drawing_area();
+    let root = SVGBackend::new(file, (760, 300)).into_drawing_area();
     root.fill(&WHITE)?;
-    let title = "What 1,000 sandboxes cost a node (ten minutes, 60 orphans each)";
-    let highest = costs.iter().flat_map(|cost| groups.map(|(_, of)| of(cost))).max().unwrap_or(1);
+    let title = "What 1,000 sandboxes cost a node in ten minutes, with 60 orphans each";
     let mut chart = ChartBuilder::on(&root)
         .caption(title, ("sans-serif", 16))
         .margin(12)
-        .build_cartesian_2d(0f64..9f64, 0f64..highest as f64 * 1.1)?;
+        .build_cartesian_2d(0f64..12f64, -0.15f64..1.15f64)?;
     let colours = [RGBColor(240, 128, 96), RGBColor(120, 170, 225)];
     for (group, (name, of)) in groups.iter().enumerate() {
-        let left = group as f64 * 3.0;
+        let left = group as f64 * 3.0 + 0.3;
         for (i, cost) in costs.iter().enumerate() {
-            let (x, value) = (left + 0.5 + i as f64, of(cost));
-            let bar = Rectangle::new([(x, 0.0), (x + 0.9, value as f64)], colours[i].filled());
-            let who = format!("{} {value}", ["pause", "C"][i]);
+            let (x, value) = (left + 1.15 * i as f64, of(cost));
+            let height = value as f64 / of(&costs[1]).max(1) as f64;
+            let who = format!("{} {}", ["pause", "C"][i], thousands(value));
+            let bar = Rectangle::new([(x, 0.0), (x + 1.0, height)], colours[i].filled());
+            let label = Text::new(who, (x, height + 0.08), ("sans-serif", 14));
             chart.draw_series([bar])?;
-            chart.draw_series([Text::new(
-                who,
-                (x, value as f64 + highest as f64 / 20.0),
-                ("sans-serif", 13),
-            )])?;
+            chart.draw_series([label])?;
         }
-        let above = highest as f64 * 1.09;
-        chart.draw_series([Text::new(
-            name.to_string(),
-            (left + 0.5, above),
-            ("sans-serif", 14),
-        )])?;
+        let name = Text::new(name.to_string(), (left, -0.04), ("sans-serif", 15));
+        chart.draw_series([name])?;
     }
     Ok(root.present()?)
 }
