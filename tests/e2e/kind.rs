@@ -119,12 +119,13 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
     let kubectl = |line: &str| inside(&format!("kubectl {line}"));
     let config = || inside("sha256sum /etc/containerd/config.toml");
     let ours = sha256(&dist(&HOST));
+    let is_ours = |pause: &String| pause.ends_with(&ours);
 
     report.check("kind makes a cluster, whose sandboxes run the pause of its node image", || {
         kind("create cluster --config /run/kind.yaml --kubeconfig /run/kubeconfig --wait 300s");
         kubectl("wait --for condition=Ready pods --all --namespace kube-system --timeout 300s");
         let system = pauses(node, "");
-        assert!(system.len() >= 7 && system.iter().all(|pause| !pause.ends_with(&ours)));
+        assert!(system.len() >= 7 && !system.iter().any(is_ours));
         format!("{} sandboxes of {old}", system.len())
     });
     let (system, before) = (pauses(node, ""), config());
@@ -145,7 +146,7 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
         kubectl("create deployment web --image registry.example/e2e:sleeper --replicas 5");
         kubectl("rollout status deployment web --timeout 300s");
         let pods = pauses(node, "--label=app=web");
-        assert!(pods.len() == 5 && pods.iter().all(|pause| pause.ends_with(&ours)), "{pods:?}");
+        assert!(pods.len() == 5 && pods.iter().all(is_ours), "{pods:?}");
     });
     report.check("pause-switch goes back, to the same bytes", || {
         let says = inside("pause-switch back");
@@ -154,7 +155,7 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
         kubectl("rollout status deployment web --timeout 300s");
         until_at_most(*LIMIT, "all pods of the Deployment are new", || {
             let pods = pauses(node, "--label=app=web");
-            (pods.len() == 5 && !pods.iter().any(|pause| pause.ends_with(&ours))).then_some(())
+            (pods.len() == 5 && !pods.iter().any(is_ours)).then_some(())
         });
         says.lines().last().unwrap_or_default().to_string()
     });

@@ -50,11 +50,7 @@ fn prepare(parts: &[String]) -> Result<()> {
             }
             "cluster" => groups.extend(["node", "cluster"]),
             "kind" => {
-                setup::install(&[
-                    "mmdebstrap=mmdebstrap",
-                    "podman=podman",
-                    "/usr/lib/podman/netavark=netavark",
-                ])?;
+                setup::install_lists(&["kind"])?;
                 groups.extend(["node", "cluster", "kind"]);
             }
             "node-conformance" | "conformance" => {
