@@ -35,9 +35,7 @@ impl Node {
     fn new(files: &BTreeMap<String, String>) -> Self {
         let node = Self(Folder::new("node"));
         for (path, text) in files {
-            let path = node.0.join(path);
-            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-            fs::write(path, text).expect("a file");
+            harness::write(&node.0.join(path), text);
         }
         node
     }

@@ -106,11 +106,7 @@ impl Images {
         let programs = [web.trim(), "/usr/bin/ipcs", "/usr/bin/pgrep", "/usr/bin/env"];
         let rootfs = root().join("scripts/engines/rootfs");
         run(text(&rootfs), &[&[text(&tree)], &programs[..]].concat());
-        let write = |name: &str, content: &str| {
-            let path = tree.join(name);
-            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-            fs::write(path, content).expect("a file");
-        };
+        let write = |name: &str, content: &str| harness::write(&tree.join(name), content);
         write(
             "etc/passwd",
             "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n\

@@ -66,11 +66,7 @@ fn make_image(node: &Node, tree: &Path) -> String {
         run("cp", &[text(&bin().join(program)), text(&tree.join("usr/local/bin"))]);
     }
     run("ln", &["-s", "/usr/local/bin/kubelet", text(&tree.join("usr/bin/kubelet"))]);
-    let write = |path: &str, content: &str| {
-        let path = tree.join(path);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        fs::write(path, content).expect("a file");
-    };
+    let write = |path: &str, content: &str| harness::write(&tree.join(path), content);
     write("kind/version", &format!("{}\n", node.sh("kubeadm version --output short")));
     write("kind/manifests/default-storage.yaml", STORAGE);
     write("kind/own-settings", OWN_SETTINGS);

@@ -231,9 +231,7 @@ impl Node {
             )
             .replace("@BIN@", bin().to_str().expect("UTF-8"))
             .replace("@ENDPOINT@", &self.endpoint);
-        let path = self.path(path);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        fs::write(path, text).expect("a file");
+        harness::write(&self.path(path), &text);
     }
 
     /// Starts the runtime, or restarts it where it has a unit.

@@ -145,6 +145,13 @@ pub fn copy_program(from: &Path, to: &Path) {
     run("cp", &[from, to]);
 }
 
+/// Writes a file, and makes the folders that it is in.
+#[track_caller]
+pub fn write(path: &Path, content: &str) {
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    std::fs::write(path, content).expect("a file");
+}
+
 /// The SHA-256 of a file, in hexadecimal.
 #[track_caller]
 pub fn sha256(file: &Path) -> String {
