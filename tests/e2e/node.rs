@@ -176,10 +176,20 @@ impl Node {
         let cells = work.logs.join("cells");
         let cells = fs::File::options().create(true).append(true).open(cells);
         writeln!(cells.expect("a log"), "{}", cell.name).expect("a log");
-        if runtime != Runtime::Containerd1 {
-            let path = std::env::var("PATH").expect("PATH");
-            cell.path = Some(format!("{}:{path}", bin().display()));
-        }
+        // What was built comes before what is installed, but for the programs of an old containerd.
+        let old = if runtime == Runtime::Containerd1 {
+            cell.run(
+                "mkdir /run/containerd-1
+                 for program in containerd containerd-shim-runc-v2 ctr; do
+                     ln -s $(command -v $program) /run/containerd-1
+                 done",
+            );
+            "/run/containerd-1:"
+        } else {
+            ""
+        };
+        let path = std::env::var("PATH").expect("PATH");
+        cell.path = Some(format!("{old}{}:{path}", bin().display()));
         cell
     }
 
@@ -354,10 +364,7 @@ impl Node {
     }
 
     pub fn crictl_command(&self) -> String {
-        // The PATH of Debian's containerd does not have the folder in which crictl is.
-        let ours = bin().join("crictl");
-        let crictl = if ours.exists() { ours } else { "crictl".into() };
-        format!("{} --config {}/crictl.yaml", crictl.display(), self.folder.display())
+        format!("crictl --config {}/crictl.yaml", self.folder.display())
     }
 
     #[track_caller]

@@ -1,5 +1,5 @@
-//! Builds the parts of a Kubernetes node that are not installed, into target/e2e/bin, and the disk of
-//! a virtual machine that is a node. What was built before takes seconds.
+//! Builds the parts of a Kubernetes node into target/e2e/bin, and the disk of a virtual machine that is
+//! a node. What was built before takes seconds.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ pub fn bin() -> PathBuf {
 fn go(module: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Result<String> {
     if !has("go") {
         bail!(
-            "go is missing, to build what this machine lacks: install Go 1.26 or later as https://go.dev/doc/install says"
+            "go is missing, to build the parts of a node: install Go 1.26 or later as https://go.dev/doc/install says"
         );
     }
     let mut go = Command::new("go");
@@ -73,17 +73,8 @@ fn versions() -> Result<String> {
     ))
 }
 
-/// Whether this machine has a program. Debian 12 has version 1 of containerd and ctr, which is enough
-/// for a runtime that runs already.
-fn is_installed(name: &str, groups: &[&str]) -> bool {
-    if !has(name) || !(name == "ctr" || name.starts_with("containerd")) || groups == ["client"] {
-        return has(name);
-    }
-    let version = output(Command::new("containerd").arg("--version")).unwrap_or_default();
-    version.contains(" v2.") || version.contains(" 2.")
-}
-
-/// Builds the programs of some groups that this machine has not; all for another machine.
+/// Builds the programs of some groups. What is installed may be of any version, so it is used only to
+/// speak to a runtime that runs already.
 fn build_programs(groups: &[&str], bin: &Path, machine: Option<&Platform>) -> Result<()> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -98,11 +89,10 @@ fn build_programs(groups: &[&str], bin: &Path, machine: Option<&Platform>) -> Re
         let name = program.package.rsplit('/').next().unwrap_or_default();
         let name = program.name.as_deref().unwrap_or(name);
         let wanted = program.groups.iter().any(|group| groups.contains(&group.as_str()));
-        let is_built = fs::exists(bin.join(name))?;
-        if !wanted || (machine.is_none() && !is_built && is_installed(name, groups)) {
+        if !wanted || (groups == ["client"] && has(name)) {
             continue;
         }
-        if !is_built {
+        if !fs::exists(bin.join(name))? {
             say(format!("building {name}"));
         }
         let path = bin.join(name).display().to_string();
@@ -120,13 +110,13 @@ fn build_programs(groups: &[&str], bin: &Path, machine: Option<&Platform>) -> Re
 pub fn build(groups: &[&str]) -> Result<()> {
     let bin = bin();
     build_programs(groups, &bin, None)?;
-    if groups.contains(&"node") && !has("pinns") {
+    if groups.contains(&"node") && !bin.join("pinns").exists() {
         let source = module("crio", "github.com/cri-o/cri-o", "Dir")?;
         let line = "gcc -O2 -static -o \"$1\" \"$2\"/pinns/src/*.c";
         let mut gcc = Command::new("sh");
         output(gcc.args(["-c", line, "sh"]).arg(bin.join("pinns")).arg(source)).context("pinns")?;
     }
-    if groups.contains(&"runtimes") && !has("youki") {
+    if groups.contains(&"runtimes") && !bin.join("youki").exists() {
         say("building youki");
         let new = tempfile::tempdir_in(&bin)?;
         let mut cargo = Command::new("cargo");

@@ -153,7 +153,7 @@ pub fn parts() -> String {
     format!(
         "Parts that run by default:\n  {}\nParts that take longer, and run only if they are named:\n  {}\n\n\
          Prints a line for each check, and ends with 1 if one fails. It needs root, and Go 1.26 to\n\
-         build the parts that are not installed.",
+         build the parts of a node.",
         DEFAULT.join(" "),
         LONG.join(" ")
     )
