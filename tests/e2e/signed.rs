@@ -9,7 +9,7 @@ use harness::{documentation, run, text};
 
 use crate::Work;
 use crate::images::{Images, PAUSE};
-use crate::node::{Node, Runtime};
+use crate::node::{Node, Runtime, bin};
 use crate::report::Report;
 
 /// The image in the registry of the cell.
@@ -48,8 +48,7 @@ fn debian() -> Debian {
     debian.take_xtask();
     debian.run(COMMIT);
     for tool in TOOLS {
-        let path = run("sh", &["-c", &format!("command -v {tool}")]);
-        fs::copy(path.trim(), debian.join(&format!("usr/local/bin/{tool}"))).expect(tool);
+        fs::copy(bin().join(tool), debian.join(&format!("usr/local/bin/{tool}"))).expect(tool);
     }
     let podman = "With podman, skopeo and CRI-O";
     let rows = documentation::table("Mirror a release");
