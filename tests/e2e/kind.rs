@@ -113,6 +113,7 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
     };
     let inside = |line: &str| node.sh(&format!("podman exec {CONTAINER} {line} 2>&1"));
     let kubectl = |line: &str| inside(&format!("kubectl {line}"));
+    let rolled_out = |what: &str| kubectl(&format!("rollout status {what} --timeout 300s"));
     let config = || inside("sha256sum /etc/containerd/config.toml");
     let ours = sha256(&dist(&HOST));
     let is_ours = |pause: &String| pause.ends_with(&ours);
@@ -120,9 +121,8 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
     report.check("kind makes a cluster, whose sandboxes run the pause of its node image", || {
         kind("create cluster --config /run/kind.yaml --kubeconfig /run/kubeconfig --wait 300s");
         // The node is ready before these have pods.
-        for controller in ["daemonset/kube-proxy", "deployment/coredns"] {
-            kubectl(&format!("rollout status {controller} --namespace kube-system --timeout 300s"));
-        }
+        rolled_out("daemonset/kube-proxy --namespace kube-system");
+        rolled_out("deployment/coredns --namespace kube-system");
         let system = pauses(node, "");
         assert!(system.len() == 7 && !system.iter().any(is_ours), "{system:?}");
         format!("{} sandboxes of {old}", system.len())
@@ -143,7 +143,7 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
     );
     report.check("the pods of a Deployment are held by pause", || {
         kubectl("create deployment web --image registry.example/e2e:sleeper --replicas 5");
-        kubectl("rollout status deployment web --timeout 300s");
+        rolled_out("deployment/web");
         let pods = pauses(node, "--label=app=web");
         assert!(pods.len() == 5 && pods.iter().all(is_ours), "{pods:?}");
     });
@@ -151,7 +151,7 @@ pub fn check(work: &Work, images: &Images, report: &mut Report) {
         let says = inside("pause-switch back");
         assert_eq!(config(), before);
         kubectl("rollout restart deployment web");
-        kubectl("rollout status deployment web --timeout 300s");
+        rolled_out("deployment/web");
         until_at_most(*LIMIT, "all pods of the Deployment are new", || {
             let pods = pauses(node, "--label=app=web");
             (pods.len() == 5 && !pods.iter().any(is_ours)).then_some(())

@@ -73,6 +73,12 @@ pub fn bin() -> PathBuf {
     }
 }
 
+/// The PATH of a node: what was built comes before what is installed.
+fn path() -> String {
+    let installed = std::env::var("PATH").expect("PATH");
+    format!("{}:{installed}", bin().display())
+}
+
 /// The path, outside of a cell, of a file in it.
 pub fn path_in(cell: &Cell, path: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root{path}", cell.init))
@@ -176,20 +182,18 @@ impl Node {
         let cells = work.logs.join("cells");
         let cells = fs::File::options().create(true).append(true).open(cells);
         writeln!(cells.expect("a log"), "{}", cell.name).expect("a log");
-        // What was built comes before what is installed, but for the programs of an old containerd.
-        let old = if runtime == Runtime::Containerd1 {
+        let mut path = path();
+        if runtime == Runtime::Containerd1 {
+            // The programs of an old containerd are those of the machine.
             cell.run(
                 "mkdir /run/containerd-1
                  for program in containerd containerd-shim-runc-v2 ctr; do
                      ln -s $(command -v $program) /run/containerd-1
                  done",
             );
-            "/run/containerd-1:"
-        } else {
-            ""
-        };
-        let path = std::env::var("PATH").expect("PATH");
-        cell.path = Some(format!("{old}{}:{path}", bin().display()));
+            path = format!("/run/containerd-1:{path}");
+        }
+        cell.path = Some(path);
         cell
     }
 
@@ -310,8 +314,7 @@ impl Node {
         }
         let mut command = Command::new(program);
         if self.runtime.is_some() {
-            let path = std::env::var("PATH").expect("PATH");
-            command.env("PATH", format!("{}:{path}", bin().display()));
+            command.env("PATH", path());
         }
         command.stdin(Stdio::null());
         command
