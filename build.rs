@@ -1,5 +1,5 @@
-//! Passes `linker.ld` and its flags to the linker, for pause and the programs in tests/programs
-//! only: flags for the whole build would break build scripts and the tests.
+//! Passes `linker.ld` and its flags to the linker, for pause and the programs in tests/programs only: flags for the
+//! whole build would break build scripts and the tests.
 
 use std::env;
 use std::path::Path;
@@ -25,9 +25,8 @@ fn main() {
         script.as_str(),
     ];
 
-    // `scripts/build` calls rust-lld itself for a foreign architecture; otherwise cc is told to
-    // call it. Other linkers do not work: GNU ld leaves an empty GOT of 32 bytes in a PIE for
-    // aarch64.
+    // `scripts/build` calls rust-lld itself for a foreign architecture; otherwise cc is told to call it. Other linkers
+    // do not work: GNU ld leaves an empty GOT of 32 bytes in a PIE for aarch64.
     let direct = env::var("RUSTC_LINKER").is_ok_and(|linker| linker.ends_with("lld"));
     let flags: Vec<String> = if direct {
         flags.map(String::from).to_vec()
@@ -41,18 +40,9 @@ fn main() {
     }
 }
 
-/// The folder in which cc finds the toolchain's rust-lld under the name `ld.lld`. Debian's
-/// compiler has none; the one of the toolchain in rust-toolchain.toml is used then.
+/// The folder in which cc finds the toolchain's rust-lld under the name `ld.lld`.
 fn gcc_ld() -> String {
-    let host = env::var("HOST").unwrap();
-    let folder = |rustc: String| {
-        let sysroot = Command::new(rustc)
-            .args(["--print", "sysroot"])
-            .output()
-            .expect("rustc --print sysroot");
-        let sysroot = String::from_utf8(sysroot.stdout).unwrap();
-        format!("{}/lib/rustlib/{host}/bin/gcc-ld", sysroot.trim())
-    };
-    let own = folder(env::var("RUSTC").unwrap());
-    if Path::new(&own).exists() { own } else { folder("rustc".into()) }
+    let [rustc, host] = ["RUSTC", "HOST"].map(|name| env::var(name).unwrap());
+    let sysroot = Command::new(rustc).args(["--print", "sysroot"]).output().expect("rustc --print sysroot");
+    format!("{}/lib/rustlib/{host}/bin/gcc-ld", String::from_utf8(sysroot.stdout).unwrap().trim())
 }

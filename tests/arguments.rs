@@ -1,29 +1,10 @@
 //! Rows 1 and 2: `-v` and `-V` print the version; every other argument is ignored.
 
 use harness::launch::{Launch, UNWRITABLE};
-use harness::programs::{Platform, dist, emulated, emulated_platforms, host, program, program_for};
+use harness::programs::Pause;
+use harness::programs::{Platform, dist, emulated, host, program, program_for};
 use harness::running::Ended;
-use harness::suite::{Pause, Suite};
-use harness::tests;
 use harness::text;
-
-pub fn list(suite: &mut Suite) {
-    suite.every_form(tests![
-        prints_its_version,
-        prints_its_version_as_the_first_process,
-        prints_its_version_wherever_the_argument_stands,
-        version_ends_with_0_whatever_standard_output_is,
-        ignores_what_is_almost_the_version,
-        ignores_the_longest_argument,
-        ignores_a_mebibyte_of_arguments,
-    ]);
-    suite.host(tests![
-        runs_without_any_argument,
-        takes_no_variable_for_an_argument_on_the_host,
-        takes_its_own_name_for_no_argument,
-    ]);
-    suite.per_platform(true, &emulated_platforms(), tests![takes_no_variable_for_an_argument]);
-}
 
 /// What pause prints for `-v`.
 fn version() -> Ended {
@@ -39,40 +20,40 @@ fn pauses(launch: Launch) {
     assert_eq!((ended.how, ended.stdout.as_str()), (Ok(0), ""));
 }
 
-fn prints_its_version(pause: Pause) {
+pub fn prints_its_version(pause: Pause) {
     assert_eq!(pause.launch().argument("-v").start().end(), version());
     assert_eq!(pause.launch().argument("-V").start().end(), version());
 }
 
-fn prints_its_version_as_the_first_process(pause: Pause) {
+pub fn prints_its_version_as_the_first_process(pause: Pause) {
     assert_eq!(pause.launch().init().argument("-v").start().end(), version());
 }
 
-fn prints_its_version_wherever_the_argument_stands(pause: Pause) {
+pub fn prints_its_version_wherever_the_argument_stands(pause: Pause) {
     let argv = ["pause", "", "-x", "--", "-vv", "-v"];
     assert_eq!(pause.launch().argv(&argv).start().end(), version());
     let argv = ["pause", "-V", "x"];
     assert_eq!(pause.launch().argv(&argv).start().end(), version());
 }
 
-fn version_ends_with_0_whatever_standard_output_is(pause: Pause) {
+pub fn version_ends_with_0_whatever_standard_output_is(pause: Pause) {
     for unwritable in UNWRITABLE {
         let ended = unwritable(pause.launch().argument("-v"), 1).start().end();
         assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), ""));
     }
 }
 
-fn ignores_what_is_almost_the_version(pause: Pause) {
+pub fn ignores_what_is_almost_the_version(pause: Pause) {
     for argument in ["", "-", "v", "-vv", "-v ", "--version", "-w", "+v", "-\u{16}", "x-v"] {
         pauses(pause.launch().argument(argument));
     }
 }
 
-fn ignores_the_longest_argument(pause: Pause) {
+pub fn ignores_the_longest_argument(pause: Pause) {
     pauses(pause.launch().argument(&"v".repeat(LONGEST)));
 }
 
-fn ignores_a_mebibyte_of_arguments(pause: Pause) {
+pub fn ignores_a_mebibyte_of_arguments(pause: Pause) {
     let argument = "v".repeat(LONGEST);
     let launch = (0..8).fold(pause.launch(), |launch, _| launch.argument(&argument));
     pauses(launch);
@@ -81,8 +62,8 @@ fn ignores_a_mebibyte_of_arguments(pause: Pause) {
 /// The longest argument: the kernel's limit of 128 KiB (MAX_ARG_STRLEN) includes the NUL.
 const LONGEST: usize = 128 * 1024 - 1;
 
-/// Starts pause with argc 0 and an environment variable `-v`, and asserts that it pauses.
-/// The control has argc 2 on the same stack, which makes `-v` an argument.
+/// Starts pause with argc 0 and an environment variable `-v`, and asserts that it pauses. The control has argc 2 on the
+/// same stack, which makes `-v` an argument.
 #[track_caller]
 fn is_no_argument(argc0: &dyn Fn() -> Launch) {
     pauses(argc0());
@@ -91,20 +72,20 @@ fn is_no_argument(argc0: &dyn Fn() -> Launch) {
 }
 
 // qemu-user needs the path of the program in argv, so these run on this machine only.
-fn runs_without_any_argument() {
+pub fn runs_without_any_argument() {
     pauses(harness::programs::pause().argv(&[]));
 }
 
-fn takes_no_variable_for_an_argument_on_the_host() {
+pub fn takes_no_variable_for_an_argument_on_the_host() {
     is_no_argument(&|| Launch::new(&program("argc0")).argument(text(&host())));
 }
 
-fn takes_no_variable_for_an_argument(platform: &'static Platform) {
-    let argc0 = program_for(&platform.architecture, "argc0");
-    let pause = dist(&platform.architecture);
+pub fn takes_no_variable_for_an_argument(platform: &'static Platform) {
+    let argc0 = program_for(platform.architecture, "argc0");
+    let pause = dist(platform.architecture);
     is_no_argument(&|| emulated(platform, &argc0).argument(text(&pause)));
 }
 
-fn takes_its_own_name_for_no_argument() {
+pub fn takes_its_own_name_for_no_argument() {
     pauses(harness::programs::pause().argv(&["-v"]));
 }

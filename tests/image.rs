@@ -1,5 +1,4 @@
-//! `scripts/image` and its archive: the content to the byte, the same digests anywhere, and
-//! tools that read it.
+//! `scripts/image` and its archive: the content to the byte, the same digests anywhere, and tools that read it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,23 +8,7 @@ use serde_json::{Value, json};
 
 use harness::checkout::{COMMIT, Checkout};
 use harness::programs::{HOST, Platform, dist, platforms, root, size};
-use harness::suite::Suite;
-use harness::{Folder, VERSION, refused, run, sha256, tests, text};
-
-pub fn list(suite: &mut Suite) {
-    suite.per_platform(
-        true,
-        &platforms(),
-        tests![holds_pause_alone, has_an_archive_of_its_own, skopeo_and_umoci_read_it],
-    );
-    suite.prepared(tests![
-        has_each_platform_and_annotations_that_cost_a_platform_nothing,
-        names_the_same_blobs_for_docker,
-        takes_a_name_and_a_source,
-        is_the_same_from_a_source_archive,
-        refuses_bad_names_sources_and_times,
-    ]);
-}
+use harness::{Folder, VERSION, refused, run, sha256, text};
 
 /// An archive that was unpacked.
 struct Archive(Folder);
@@ -99,22 +82,19 @@ fn archive_of(checkout: &Checkout) -> PathBuf {
     checkout.path().join("dist/pause.oci.tar")
 }
 
-fn holds_pause_alone(platform: &'static Platform) {
+pub fn holds_pause_alone(platform: &'static Platform) {
     let archive = Archive::ours();
     let position = platforms().iter().position(|one| one.target == platform.target);
     let descriptor = archive.manifests()[position.expect("one of them")].clone();
     let mut described = json!({"os": "linux", "architecture": platform.architecture});
-    if let Some(variant) = &platform.variant {
-        described["variant"] = variant.as_str().into();
+    if let Some(variant) = platform.variant {
+        described["variant"] = variant.into();
     }
     assert_eq!(descriptor["platform"], described);
     let manifest = archive.json(&archive.blob(&descriptor));
     // With mediaType no client can take a manifest for an index (CVE-2021-41190).
     assert_eq!(manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json");
-    assert_eq!(
-        (&descriptor["annotations"], &manifest["annotations"]),
-        (&Value::Null, &Value::Null)
-    );
+    assert_eq!((&descriptor["annotations"], &manifest["annotations"]), (&Value::Null, &Value::Null));
 
     let [layer] = &manifest["layers"].as_array().expect("layers")[..] else {
         panic!("not one layer");
@@ -133,14 +113,14 @@ fn holds_pause_alone(platform: &'static Platform) {
     assert_eq!(archive.json(&archive.blob(&manifest["config"])), config);
     let list = run("tar", &["--numeric-owner", "--utc", "-tvf", text(&tar)]);
     let words: Vec<_> = list.split_whitespace().collect();
-    let bytes = size(&platform.architecture).to_string();
+    let bytes = size(platform.architecture).to_string();
     assert_eq!(words, ["-rwxr-xr-x", "0/0", &bytes, "1970-01-01", "00:00", "pause"]);
     let pause = Command::new("tar").args(["-xOf", text(&tar), "pause"]).output().expect("tar");
-    assert_eq!(pause.stdout, fs::read(dist(&platform.architecture)).expect("pause"));
+    assert_eq!(pause.stdout, fs::read(dist(platform.architecture)).expect("pause"));
 }
 
 /// Tools that take one image only read the image from it, with its own name.
-fn has_an_archive_of_its_own(platform: &'static Platform) {
+pub fn has_an_archive_of_its_own(platform: &'static Platform) {
     let all = Archive::ours();
     let archive = Archive::of(&root().join("dist").join(platform.archive()));
     let mut manifest = archive.root();
@@ -158,31 +138,12 @@ fn has_an_archive_of_its_own(platform: &'static Platform) {
     assert_eq!(archive.names(), [&name, VERSION, &name]);
 }
 
-fn skopeo_and_umoci_read_it(platform: &'static Platform) {
-    let from = format!("oci-archive:{}:{VERSION}", root().join("dist/pause.oci.tar").display());
-    let folder = Folder::new("umoci");
-    let layout = format!("{}/oci:{VERSION}", folder.display());
-    let variant = platform.variant.as_deref().unwrap_or("");
-    let choice = ["--override-arch", &platform.architecture, "--override-variant", variant, "copy"];
-    run("skopeo", &[&choice[..], &["--quiet", &from, &format!("oci:{layout}")]].concat());
-    let bundle = folder.join("bundle");
-    run("umoci", &["unpack", "--image", &layout, text(&bundle)]);
-    let tree = bundle.join("rootfs").display().to_string();
-    let files = run("find", &[&tree, "-mindepth", "1", "-printf", "%P %m %U:%G %s"]);
-    assert_eq!(files, format!("pause 755 0:0 {}", size(&platform.architecture)));
-    let config = fs::read(bundle.join("config.json")).expect("a config");
-    let config: Value = serde_json::from_slice(&config).expect("JSON");
-    assert_eq!(config["process"]["args"], json!(["/pause"]));
-    assert_eq!(config["process"]["user"]["uid"], 65535);
-}
-
-fn has_each_platform_and_annotations_that_cost_a_platform_nothing() {
+pub fn has_each_platform_and_annotations_that_cost_a_platform_nothing() {
     let archive = Archive::ours();
     assert_eq!(archive.json("oci-layout"), json!({"imageLayoutVersion": "1.0.0"}));
     assert_eq!(archive.manifests().len(), platforms().len());
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
-    // A copy without the history has no revision. It has a source only if Cargo.toml names a
-    // repository.
+    // A copy without the history has no revision. It has a source only if Cargo.toml names a repository.
     let known = |key: &&str| match *key {
         "revision" => root().join(".git").exists(),
         "source" => manifest.contains("\nrepository = "),
@@ -191,19 +152,13 @@ fn has_each_platform_and_annotations_that_cost_a_platform_nothing() {
     let all = ["created", "description", "licenses", "revision", "source", "title", "version"];
     let all = all.into_iter().filter(known).map(|key| format!("org.opencontainers.image.{key}"));
     let index = archive.index();
-    assert!(
-        index["annotations"]
-            .as_object()
-            .expect("annotations")
-            .keys()
-            .eq(all.collect::<Vec<_>>().iter())
-    );
+    assert!(index["annotations"].as_object().expect("annotations").keys().eq(all.collect::<Vec<_>>().iter()));
     assert_eq!(archive.annotation("version"), VERSION);
 }
 
-/// manifest.json, which Docker reads, names the same blobs. Docker's own image store knows no
-/// platforms, so all platforms but the first have names of their own.
-fn names_the_same_blobs_for_docker() {
+/// manifest.json, which Docker reads, names the same blobs. Docker's own image store knows no platforms, so all
+/// platforms but the first have names of their own.
+pub fn names_the_same_blobs_for_docker() {
     let archive = Archive::ours();
     let name = format!("localhost/pause:{VERSION}");
     let entry = |(number, descriptor): (usize, &Value)| {
@@ -218,7 +173,7 @@ fn names_the_same_blobs_for_docker() {
     assert_eq!(archive.names(), [&name, VERSION, &name]);
 }
 
-fn takes_a_name_and_a_source() {
+pub fn takes_a_name_and_a_source() {
     let checkout = Checkout::new("arguments");
     let source = "https://git.example/pause";
     let name = "registry.example:5000/infra/pause:v3_10-x";
@@ -233,9 +188,9 @@ fn takes_a_name_and_a_source() {
     assert!(archive.manifests().iter().all(|manifest| ours.contains(manifest)));
 }
 
-/// Without the history of git, the image is that of the commit if the environment names the commit and
-/// its time; without them it says that it is another one.
-fn is_the_same_from_a_source_archive() {
+/// Without the history of git, the image is that of the commit if the environment names the commit and its time;
+/// without them it says that it is another one.
+pub fn is_the_same_from_a_source_archive() {
     let checkout = Checkout::new("source");
     let arguments = ["--only", *HOST];
     let index = |environment: &[(&str, &str)], says: bool| {
@@ -253,37 +208,23 @@ fn is_the_same_from_a_source_archive() {
     let environment = [("SOURCE_DATE_EPOCH", time), ("PAUSE_REVISION", revision)];
     assert_eq!(index(&environment, false), of_the_commit);
     let list = run("tar", &["--utc", "--full-time", "-tvf", text(&archive_of(&checkout))]);
-    let annotation = Archive::of(&archive_of(&checkout)).annotation("created");
-    let (day, time) = annotation.as_str().expect("a time").split_once('T').expect("a day");
-    let stamp = format!(" {day} {} ", time.trim_end_matches('Z'));
+    let created = Archive::of(&archive_of(&checkout)).annotation("created");
+    let stamp = created.as_str().expect("a time").replace(['T', 'Z'], " ");
     assert!(list.lines().all(|line| line.contains(&stamp)), "{list}");
 }
 
-fn refuses_bad_names_sources_and_times() {
+pub fn refuses_bad_names_sources_and_times() {
     let checkout = Checkout::new("refusals");
-    for name in [
-        "pause",
-        "pause:1",
-        "localhost/pause",
-        "localhost/Pause:1",
-        "localhost/pause:",
-        "localhost//pause:1",
-        "/pause:1",
-        "localhost/pause:1 2",
-        "localhost/pause@sha256:00",
-        "https://localhost/pause:1",
-        &format!("localhost/pause:{}", "a".repeat(121)),
-    ] {
+    let names = "pause,pause:1,localhost/pause,localhost/Pause:1,localhost/pause:,localhost//pause:1,/pause:1,\
+        localhost/pause:1 2,localhost/pause@sha256:00,https://localhost/pause:1";
+    for name in names.split(',') {
         refused(&image(&checkout, &["--name", name], &[]), &format!("'{name}'"));
     }
     for (arguments, reason) in [
-        (&["--name"][..], "a value is required for '--name <NAME>'"),
-        (&["--source", "here"], "it wants a URL"),
-        (&["--source", "https://"], "it wants a URL"),
-        (&["--source", "https://git.example/pause?x#y"], "it wants a URL"),
-        (&["--only", "mips"], "there is no 'mips'"),
-        (&["--only"], "a value is required for '--only <LIST>'"),
-        (&["--frob"], "unexpected argument '--frob'"),
+        (&["--source", "here"][..], "expected a URL"),
+        (&["--source", "https://"], "expected a URL"),
+        (&["--source", "https://git.example/pause?x#y"], "expected a URL"),
+        (&["--only", "mips"], "expected one of: amd64"),
     ] {
         refused(&image(&checkout, arguments, &[]), reason);
     }
@@ -292,7 +233,7 @@ fn refuses_bad_names_sources_and_times() {
     for (environment, reason) in [
         (&[("SOURCE_DATE_EPOCH", "today")][..], "not 'today'"),
         (&[("PAUSE_REVISION", "main"), ("SOURCE_DATE_EPOCH", "1")], "not 'main'"),
-        (&[("PAUSE_REVISION", commit)], "the time of that commit beside it"),
+        (&[("PAUSE_REVISION", commit)], "SOURCE_DATE_EPOCH to the time of that commit"),
     ] {
         refused(&image(&checkout, &[], environment), reason);
     }

@@ -3,19 +3,11 @@
 use std::fs;
 use std::process::Command;
 
-use harness::programs::{Platform, emulated_platforms, host_platform, root};
-use harness::suite::{Suite, Tests};
-use harness::{Folder, tests, text};
+use harness::programs::{Platform, root};
+use harness::{Folder, text};
 
-pub fn list(suite: &mut Suite) {
-    let both: Tests<fn(&'static Platform)> =
-        tests![links_what_needs_nothing, refuses_what_pause_must_not_have];
-    suite.per_platform(false, &[host_platform()], both);
-    suite.per_platform(true, &emulated_platforms(), both);
-}
-
-/// Links a program of some items and one function for a platform with `linker.ld`, and returns the
-/// messages of the linker.
+/// Links a program of some items and one function for a platform with `linker.ld`, and returns the messages of the
+/// linker.
 #[track_caller]
 fn link(platform: &Platform, items: &str, body: &str) -> String {
     let folder = Folder::new("link");
@@ -31,15 +23,15 @@ fn link(platform: &Platform, items: &str, body: &str) -> String {
     rustc.args(["-Clink-arg=--no-dynamic-linker", "-Clink-arg=--build-id=none"]);
     rustc.args(["-Clink-arg=--orphan-handling=error", "-Aunused-imports", "--crate-type=bin"]);
     rustc.arg(format!("-Clink-arg=--script={}", root().join("linker.ld").display()));
-    rustc.args(["--target", &platform.target, "-o", text(&program), text(&source)]);
+    rustc.args(["--target", platform.target, "-o", text(&program), text(&source)]);
     let output = rustc.current_dir(root()).output().expect("rustc");
     let messages = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.success(), messages.is_empty(), "{messages}");
     messages
 }
 
-/// Data in a section of its own. Nothing refers to it, so the flag `R` (SHF_GNU_RETAIN) keeps
-/// it; the linker keeps constructors without it.
+/// Data in a section of its own. Nothing refers to it, so the flag `R` (SHF_GNU_RETAIN) keeps it; the linker keeps
+/// constructors without it.
 fn section(name: &str, flags: &str, data: &str) -> String {
     let keep = if name == ".init_array" { "" } else { "R" };
     format!("global_asm!(\".section {name},\\\"{flags}{keep}\\\"\", \"{data}\");")
@@ -60,19 +52,14 @@ fn refuses(platform: &Platform, message: &str, refused: Code, control: Code) {
 }
 
 /// The control of all tests: a linker script that always fails would refuse everything.
-fn links_what_needs_nothing(platform: &'static Platform) {
+pub fn links_what_needs_nothing(platform: &'static Platform) {
     assert_eq!(link(platform, "", ""), "");
 }
 
-fn refuses_what_pause_must_not_have(platform: &'static Platform) {
+pub fn refuses_what_pause_must_not_have(platform: &'static Platform) {
     let writable = "pause has a writable section";
     let string = section(".rodata.data", "a", ".quad 1");
-    refuses(
-        platform,
-        writable,
-        ("static mut N: u8 = 1;", "mut N"),
-        ("static N: u8 = 1;", "const N"),
-    );
+    refuses(platform, writable, ("static mut N: u8 = 1;", "mut N"), ("static N: u8 = 1;", "const N"));
     let thread_local = section(".tdata.t", "awT", ".byte 1");
     refuses(platform, writable, (&thread_local, ""), (&string, ""));
     // What a C compiler makes of `int n;`. The string refers to it, which keeps it.

@@ -1,20 +1,11 @@
-//! Every instruction of the files in `dist/`, run in a CPU emulator that answers their system calls,
-//! and compared with a model of the contract. tests/lives/lives.py does it.
+//! Every instruction of the files in `dist/`, run in a CPU emulator that answers their system calls, and compared with
+//! a model of the contract. tests/lives/lives.py does it.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-use harness::programs::{HOST, Platform, dist, platforms, root};
-use harness::suite::Suite;
-use harness::tests;
+use harness::programs::{HOST, Platform, dist, root};
 use harness::{Folder, VERSION};
-
-pub fn list(suite: &mut Suite) {
-    let mut known = platforms();
-    known.retain(|platform| platform.unicorn);
-    suite.per_platform(true, &known, tests![no_life_departs_and_every_instruction_is_run]);
-    suite.prepared(tests![a_changed_letter_is_a_departure]);
-}
 
 /// Runs a file through its lives. Debian's own Python has the emulator.
 fn lives(architecture: &str, file: &Path) -> Output {
@@ -24,15 +15,15 @@ fn lives(architecture: &str, file: &Path) -> Output {
     output.unwrap_or_else(|error| panic!("python3: {error}: run scripts/test"))
 }
 
-fn no_life_departs_and_every_instruction_is_run(platform: &'static Platform) {
-    let output = lives(&platform.architecture, &dist(&platform.architecture));
+pub fn no_life_departs_and_every_instruction_is_run(platform: &'static Platform) {
+    let output = lives(platform.architecture, &dist(platform.architecture));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && stderr.is_empty(), "{stderr}");
     eprint!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// The control: the line that SIGTERM makes has another letter, and nothing else differs.
-fn a_changed_letter_is_a_departure() {
+pub fn a_changed_letter_is_a_departure() {
     let mut code = std::fs::read(dist(&HOST)).expect("pause");
     let at = code.windows(10).position(|bytes| bytes == b"Terminated").expect("the line");
     code[at] = b'D';

@@ -3,37 +3,18 @@
 use harness::cgroup::Cgroup;
 use harness::launch::{Launch, leave_zombie};
 use harness::measure::{in_orphan, orphans, orphans_that, thousands_of_orphans};
+use harness::programs::Pause;
 use harness::programs::pause;
 use harness::running::Running;
-use harness::suite::{Pause, Suite};
-use harness::tests;
 
-pub fn list(suite: &mut Suite) {
-    suite.every_form(tests![
-        reaps_one_orphan,
-        reaps_200_orphans_at_once,
-        reaps_a_child_that_a_signal_killed,
-        reaps_grandchildren,
-        reaps_orphans_that_arrive_dead,
-        leaves_no_zombie_while_it_is_stopped,
-    ]);
-    suite.host(tests![a_stopped_parent_with_a_handler_leaves_zombies,]);
-    suite.prepared(tests![
-        reaps_20000_orphans_in_a_row_without_waking,
-        leaves_none_of_3000_zombies_while_it_is_stopped,
-        leaves_no_zombie_while_it_is_frozen,
-        leaves_no_zombie_with_the_least_cpu_there_is,
-    ]);
-}
-
-fn reaps_one_orphan(pause: Pause) {
+pub fn reaps_one_orphan(pause: Pause) {
     let running = pause.launch().init().start().ready();
     orphans(&running, 1);
     running.childless();
 }
 
 /// All orphans exist before the first of them ends.
-fn reaps_200_orphans_at_once(pause: Pause) {
+pub fn reaps_200_orphans_at_once(pause: Pause) {
     let running = pause.launch().init().start().ready();
     // SAFETY: system calls only.
     unsafe { orphans_that(&running, 200, sleep) };
@@ -46,15 +27,8 @@ fn reaps_200_orphans_at_once(pause: Pause) {
     running.childless();
 }
 
-fn reaps_a_child_that_a_signal_killed(pause: Pause) {
-    let running = pause.launch().init().start().ready();
-    // SAFETY: system calls only.
-    unsafe { orphans_that(&running, 1, kill_self) };
-    running.childless();
-}
-
 /// The child of an orphan becomes an orphan when its parent ends.
-fn reaps_grandchildren(pause: Pause) {
+pub fn reaps_grandchildren(pause: Pause) {
     let running = pause.launch().init().start().ready();
     // SAFETY: system calls only.
     unsafe { orphans_that(&running, 1, || in_orphan(|| in_orphan(|| ()))) };
@@ -62,13 +36,13 @@ fn reaps_grandchildren(pause: Pause) {
 }
 
 /// The children are zombies of another parent when that parent ends.
-fn reaps_orphans_that_arrive_dead(pause: Pause) {
+pub fn reaps_orphans_that_arrive_dead(pause: Pause) {
     let running = pause.launch().init().start().ready();
     zombies(&running, 200);
     running.childless();
 }
 
-fn leaves_no_zombie_while_it_is_stopped(pause: Pause) {
+pub fn leaves_no_zombie_while_it_is_stopped(pause: Pause) {
     let running = pause.launch().init().start().ready();
     running.signal(libc::SIGSTOP);
     running.stopped();
@@ -78,15 +52,7 @@ fn leaves_no_zombie_while_it_is_stopped(pause: Pause) {
     assert_eq!(running.status().state.chars().next(), Some('T'));
 }
 
-fn leaves_none_of_3000_zombies_while_it_is_stopped() {
-    let running = pause().init().start().ready();
-    running.signal(libc::SIGSTOP);
-    running.stopped();
-    thousands_of_orphans(&running, 3, false);
-    running.childless();
-}
-
-fn reaps_20000_orphans_in_a_row_without_waking() {
+pub fn reaps_20000_orphans_in_a_row_without_waking() {
     let running = pause().init().start().ready();
     let before = running.settle();
     thousands_of_orphans(&running, 20, false);
@@ -94,9 +60,8 @@ fn reaps_20000_orphans_in_a_row_without_waking() {
     assert_eq!(running.settle(), before);
 }
 
-/// The control: a program that does not ignore SIGCHLD leaves zombies, and these tests see
-/// them.
-fn a_stopped_parent_with_a_handler_leaves_zombies() {
+/// The control: a program that does not ignore SIGCHLD leaves zombies, and these tests see them.
+pub fn a_stopped_parent_with_a_handler_leaves_zombies() {
     let shell = std::path::Path::new("/bin/sh");
     let launch = Launch::new(shell);
     // A shell replaces itself by its last command, so one more command keeps it alive.
@@ -109,7 +74,7 @@ fn a_stopped_parent_with_a_handler_leaves_zombies() {
     harness::until("10 zombies", || (running.children() == (10, 10)).then_some(()));
 }
 
-fn leaves_no_zombie_while_it_is_frozen() {
+pub fn leaves_no_zombie_while_it_is_frozen() {
     let group = Cgroup::new("freezer"); // removed after what is in it
     let running = pause().init().start().ready();
     group.add(running.pid());
@@ -121,7 +86,7 @@ fn leaves_no_zombie_while_it_is_frozen() {
     group.freeze(false);
 }
 
-fn leaves_no_zombie_with_the_least_cpu_there_is() {
+pub fn leaves_no_zombie_with_the_least_cpu_there_is() {
     let group = Cgroup::new("cpu"); // removed after what is in it
     let running = pause().init().start().ready();
     group.limit_cpu();
@@ -144,13 +109,7 @@ fn zombies(running: &Running, count: usize) {
     }
 }
 
-// The functions below run in forks of the test inside of the namespace, so they make system
-// calls only.
-
-fn kill_self() {
-    // SAFETY: a system call.
-    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-}
+// The functions below run in forks of the test inside of the namespace, so they make system calls only.
 
 fn sleep() {
     // SAFETY: system calls only. A signal ends the process.

@@ -1,5 +1,5 @@
-//! The ELF headers of the files in `dist/`, and ordinary tools that read these files.
-//! `scripts/bench --check` compares their sizes.
+//! The ELF headers of the files in `dist/`, and ordinary tools that read these files. `scripts/bench --check` compares
+//! their sizes.
 
 use std::fs;
 use std::path::Path;
@@ -10,27 +10,12 @@ use goblin::elf::header::ET_DYN;
 use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_GNU_STACK, PT_LOAD};
 
 use harness::Folder;
-use harness::programs::{Platform, dist, platforms, processor, qemu_user};
-use harness::suite::Suite;
-use harness::tests;
+use harness::programs::{Platform, dist, processor, qemu_user};
 
-pub fn list(suite: &mut Suite) {
-    suite.per_platform(
-        true,
-        &platforms(),
-        tests![
-            is_one_segment,
-            ordinary_tools_read_it,
-            clamav_does_not_call_it_broken,
-            the_oldest_processors_run_it,
-        ],
-    );
-}
-
-/// Checks a file: one segment, aligned so that a kernel with any size of pages can load it, and a
-/// stack that is not executable.
-fn is_one_segment(platform: &'static Platform) {
-    let bytes = fs::read(dist(&platform.architecture)).expect("the file");
+/// Checks a file: one segment, aligned so that a kernel with any size of pages can load it, and a stack that is not
+/// executable.
+pub fn is_one_segment(platform: &'static Platform) {
+    let bytes = fs::read(dist(platform.architecture)).expect("the file");
     let elf = Elf::parse(&bytes).expect("an ELF file");
     let size = bytes.len() as u64;
 
@@ -59,7 +44,7 @@ fn is_one_segment(platform: &'static Platform) {
 
 /// Where an ELF header has e_shentsize (elf(5)).
 fn shentsize(platform: &Platform) -> std::ops::Range<usize> {
-    match platform.architecture.as_str() {
+    match platform.architecture {
         "arm" => 46..48,
         _ => 58..60,
     }
@@ -78,8 +63,8 @@ fn reads(tool: &str, arguments: &[&str], path: &Path) -> String {
 }
 
 /// GNU strip refuses a file without sections; llvm-strip accepts it.
-fn ordinary_tools_read_it(platform: &'static Platform) {
-    let path = dist(&platform.architecture);
+pub fn ordinary_tools_read_it(platform: &'static Platform) {
+    let path = dist(platform.architecture);
     // All but -u: for arm, readelf looks for unwind tables in sections only, and fails.
     reads("readelf", &["--wide", "-hlSsrdnVAI"], &path);
     let file = reads("file", &["--brief"], &path);
@@ -95,19 +80,17 @@ fn ordinary_tools_read_it(platform: &'static Platform) {
 }
 
 /// A signature of ClamAV's own test is enough; what counts is `--alert-broken`.
-fn clamav_does_not_call_it_broken(platform: &'static Platform) {
+pub fn clamav_does_not_call_it_broken(platform: &'static Platform) {
     let folder = Folder::new("clamav");
     let signatures = folder.join("test.hdb");
-    fs::write(&signatures, "44d88612fea8a8f36de82e1278abb02f:68:Eicar-Test-Signature\n")
-        .expect("a file");
+    fs::write(&signatures, "44d88612fea8a8f36de82e1278abb02f:68:Eicar-Test-Signature\n").expect("a file");
     let scan = |path: &Path| {
         let mut clamscan = Command::new("clamscan");
         clamscan.args(["--alert-broken", "--no-summary", "--database"]).arg(&signatures).arg(path);
-        let output =
-            clamscan.output().unwrap_or_else(|error| panic!("clamscan: {error}: run scripts/test"));
+        let output = clamscan.output().unwrap_or_else(|error| panic!("clamscan: {error}: run scripts/test"));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let path = dist(&platform.architecture);
+    let path = dist(platform.architecture);
     let result = scan(&path);
     assert!(result.ends_with(": OK\n"), "{result}");
     // The control: with 0 as the size of a section header, as rust-objcopy leaves it.
@@ -118,13 +101,12 @@ fn clamav_does_not_call_it_broken(platform: &'static Platform) {
     assert!(scan(&broken).contains("Heuristics.Broken.Executable FOUND"), "{}", scan(&broken));
 }
 
-/// qemu-user emulates the oldest processor of each platform, and runs no program for another
-/// architecture.
-fn the_oldest_processors_run_it(platform: &'static Platform) {
+/// qemu-user emulates the oldest processor of each platform, and runs no program for another architecture.
+pub fn the_oldest_processors_run_it(platform: &'static Platform) {
     let qemu = qemu_user(platform);
-    let cpu = processor(&qemu, &platform.processor);
+    let cpu = processor(&qemu, platform.qemu.cpu);
     let mut emulator = Command::new(qemu);
-    emulator.args(["-cpu", &cpu]).arg(dist(&platform.architecture)).arg("-v");
+    emulator.args(["-cpu", &cpu]).arg(dist(platform.architecture)).arg("-v");
     let output = emulator.output().expect("qemu-user");
     assert!(output.status.success() && output.stdout.starts_with(b"pause "), "{output:?}");
 }

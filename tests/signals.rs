@@ -1,32 +1,15 @@
 //! Rows 8 and 9: every signal; stopping, tracing and freezing pause.
 
-use libc::{
-    SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG,
-    SIGWINCH,
-};
+use libc::{SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH};
 use nix::sys::ptrace;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use harness::cgroup::Cgroup;
+use harness::programs::Pause;
 use harness::programs::pause;
 use harness::running::Running;
-use harness::suite::{Pause, Suite};
-use harness::tests;
 use harness::until;
-
-pub fn list(suite: &mut Suite) {
-    suite.every_form(tests![goes_on_after_a_stop, sigterm_while_stopped_ends_it_once_continued,]);
-    suite.host(tests![
-        every_signal_from_outside_as_the_first_process,
-        every_signal_from_inside_as_the_first_process,
-        every_signal_elsewhere,
-        no_signal_but_those_that_it_waits_for_wakes_it,
-        a_sigchld_that_somebody_sends_wakes_it_once,
-        goes_on_after_a_debugger,
-    ]);
-    suite.prepared(tests![goes_on_after_the_freezer,]);
-}
 
 const LAST: i32 = 64;
 
@@ -42,7 +25,7 @@ fn init() -> Running {
     pause().init().start().ready()
 }
 
-fn goes_on_after_a_stop(pause: Pause) {
+pub fn goes_on_after_a_stop(pause: Pause) {
     let mut running = pause.launch().init().start().ready();
     for _ in 0..3 {
         running.signal(SIGSTOP);
@@ -53,7 +36,7 @@ fn goes_on_after_a_stop(pause: Pause) {
     pauses(running);
 }
 
-fn sigterm_while_stopped_ends_it_once_continued(pause: Pause) {
+pub fn sigterm_while_stopped_ends_it_once_continued(pause: Pause) {
     let running = pause.launch().init().start().ready();
     running.signal(SIGSTOP);
     running.stopped();
@@ -62,9 +45,9 @@ fn sigterm_while_stopped_ends_it_once_continued(pause: Pause) {
     assert_eq!(running.end().how, Ok(0));
 }
 
-/// signal(7) and the kernel's sig_task_ignored: PID 1 of a namespace gets only signals that
-/// it handles, and SIGKILL and SIGSTOP from an outer namespace.
-fn every_signal_from_outside_as_the_first_process() {
+/// signal(7) and the kernel's sig_task_ignored: PID 1 of a namespace gets only signals that it handles, and SIGKILL and
+/// SIGSTOP from an outer namespace.
+pub fn every_signal_from_outside_as_the_first_process() {
     for signal in 1..=LAST {
         let running = init();
         running.signal(signal);
@@ -82,7 +65,7 @@ fn every_signal_from_outside_as_the_first_process() {
 }
 
 /// From inside the namespace not even SIGKILL and SIGSTOP.
-fn every_signal_from_inside_as_the_first_process() {
+pub fn every_signal_from_inside_as_the_first_process() {
     for signal in 1..=LAST {
         let running = init();
         running.signal_from_inside(signal);
@@ -94,7 +77,7 @@ fn every_signal_from_inside_as_the_first_process() {
 }
 
 /// Outside of a PID namespace the default actions of signal(7) apply.
-fn every_signal_elsewhere() {
+pub fn every_signal_elsewhere() {
     for signal in 1..=LAST {
         let running = pause().start().ready();
         running.signal(signal);
@@ -111,7 +94,7 @@ fn every_signal_elsewhere() {
     }
 }
 
-fn no_signal_but_those_that_it_waits_for_wakes_it() {
+pub fn no_signal_but_those_that_it_waits_for_wakes_it() {
     let running = init();
     let before = running.settle();
     for signal in 1..=LAST {
@@ -123,7 +106,7 @@ fn no_signal_but_those_that_it_waits_for_wakes_it() {
 }
 
 /// Row 6a: nothing follows, in particular no busy loop.
-fn a_sigchld_that_somebody_sends_wakes_it_once() {
+pub fn a_sigchld_that_somebody_sends_wakes_it_once() {
     let running = init();
     for _ in 0..3 {
         let before = running.settle();
@@ -136,7 +119,7 @@ fn a_sigchld_that_somebody_sends_wakes_it_once() {
     pauses(running);
 }
 
-fn goes_on_after_a_debugger() {
+pub fn goes_on_after_a_debugger() {
     let running = init();
     let pid = Pid::from_raw(running.pid());
     for _ in 0..3 {
@@ -147,7 +130,7 @@ fn goes_on_after_a_debugger() {
     pauses(running);
 }
 
-fn goes_on_after_the_freezer() {
+pub fn goes_on_after_the_freezer() {
     let group = Cgroup::new("freezer"); // removed after what is in it
     let running = init();
     group.add(running.pid());

@@ -3,48 +3,30 @@
 use libc::{SIGCHLD, SIGINT, SIGTERM, SIGUSR1};
 
 use harness::launch::{Launch, UNWRITABLE, leave_sleeper, leave_zombie};
-use harness::suite::{Pause, Suite};
-use harness::{INTERRUPT, TERMINATED, WARNING, tests};
+use harness::programs::Pause;
+use harness::{INTERRUPT, TERMINATED, WARNING};
 
-pub fn list(suite: &mut Suite) {
-    suite.every_form(tests![
-        warns_when_it_is_not_the_first_process,
-        is_silent_as_the_first_process,
-        goes_on_after_the_warning_whatever_standard_error_is,
-        sigterm_ends_it_when_the_starter_blocked_it,
-        sigterm_ends_it_when_the_starter_ignored_it,
-        a_signal_that_was_pending_ends_it_at_once,
-        two_pending_signals_make_one_line,
-        reaps_when_the_starter_blocked_or_ignored_sigchld,
-        reaps_a_zombie_from_before_the_start,
-        reaps_200_zombies_from_before_the_start,
-        reaps_zombies_whatever_their_exit_signal,
-        sleeps_beside_a_child_from_before_the_start,
-        reaps_children_from_before_the_start_that_end_later,
-    ]);
-}
-
-fn warns_when_it_is_not_the_first_process(pause: Pause) {
+pub fn warns_when_it_is_not_the_first_process(pause: Pause) {
     let running = pause.launch().start().ready();
     let ended = running.terminate();
     assert_eq!(ended.stderr, format!("{WARNING}\n{TERMINATED}\n"));
 }
 
-fn is_silent_as_the_first_process(pause: Pause) {
+pub fn is_silent_as_the_first_process(pause: Pause) {
     let running = pause.launch().init().start().ready();
     running.signal(libc::SIGKILL);
     let ended = running.end();
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
 }
 
-fn goes_on_after_the_warning_whatever_standard_error_is(pause: Pause) {
+pub fn goes_on_after_the_warning_whatever_standard_error_is(pause: Pause) {
     for unwritable in UNWRITABLE {
         let running = unwritable(pause.launch(), 2).start().ready();
         assert_eq!(running.terminate().how, Ok(0));
     }
 }
 
-fn sigterm_ends_it_when_the_starter_blocked_it(pause: Pause) {
+pub fn sigterm_ends_it_when_the_starter_blocked_it(pause: Pause) {
     for signal in [SIGTERM, SIGINT] {
         let running = pause.launch().init().blocked().start().ready();
         running.signal(signal);
@@ -52,7 +34,7 @@ fn sigterm_ends_it_when_the_starter_blocked_it(pause: Pause) {
     }
 }
 
-fn sigterm_ends_it_when_the_starter_ignored_it(pause: Pause) {
+pub fn sigterm_ends_it_when_the_starter_ignored_it(pause: Pause) {
     for signal in [SIGTERM, SIGINT] {
         let running = pause.launch().init().ignoring(signal).start().ready();
         running.signal(signal);
@@ -60,7 +42,7 @@ fn sigterm_ends_it_when_the_starter_ignored_it(pause: Pause) {
     }
 }
 
-fn a_signal_that_was_pending_ends_it_at_once(pause: Pause) {
+pub fn a_signal_that_was_pending_ends_it_at_once(pause: Pause) {
     for (signal, line) in [(SIGTERM, TERMINATED), (SIGINT, INTERRUPT)] {
         let launch = pause.launch().init().blocked().pending(signal);
         let ended = launch.start().end();
@@ -69,13 +51,13 @@ fn a_signal_that_was_pending_ends_it_at_once(pause: Pause) {
 }
 
 /// While one handler runs, the other signal is blocked.
-fn two_pending_signals_make_one_line(pause: Pause) {
+pub fn two_pending_signals_make_one_line(pause: Pause) {
     let launch = pause.launch().init().blocked();
     let ended = launch.pending(SIGTERM).pending(SIGINT).start().end();
     assert_eq!((ended.how, ended.stderr.lines().count()), (Ok(0), 1));
 }
 
-fn reaps_when_the_starter_blocked_or_ignored_sigchld(pause: Pause) {
+pub fn reaps_when_the_starter_blocked_or_ignored_sigchld(pause: Pause) {
     for launch in [pause.launch().init().blocked(), pause.launch().init().ignoring(SIGCHLD)] {
         let running = launch.start().ready();
         harness::measure::orphans(&running, 10);
@@ -83,18 +65,18 @@ fn reaps_when_the_starter_blocked_or_ignored_sigchld(pause: Pause) {
     }
 }
 
-fn reaps_a_zombie_from_before_the_start(pause: Pause) {
+pub fn reaps_a_zombie_from_before_the_start(pause: Pause) {
     let running = pause.launch().init().with_zombies(1).start().ready();
     assert_eq!(running.children(), (0, 0));
 }
 
-fn reaps_200_zombies_from_before_the_start(pause: Pause) {
+pub fn reaps_200_zombies_from_before_the_start(pause: Pause) {
     assert_eq!(pause.launch().with_zombies(200).start().ready().children(), (0, 0));
 }
 
-/// clone(2) with another exit signal than SIGCHLD makes a child that only `__WALL` finds. One
-/// of SIGCHLD stands before and behind each of the others.
-fn reaps_zombies_whatever_their_exit_signal(pause: Pause) {
+/// clone(2) with another exit signal than SIGCHLD makes a child that only `__WALL` finds. One of SIGCHLD stands before
+/// and behind each of the others.
+pub fn reaps_zombies_whatever_their_exit_signal(pause: Pause) {
     let zombies = || {
         let mut signals = [SIGCHLD, 0, SIGCHLD, SIGUSR1, SIGCHLD].into_iter();
         signals.try_for_each(leave_zombie)
@@ -105,14 +87,13 @@ fn reaps_zombies_whatever_their_exit_signal(pause: Pause) {
 }
 
 /// The child lives before and after: `wait4` must not wait for its end.
-fn sleeps_beside_a_child_from_before_the_start(pause: Pause) {
+pub fn sleeps_beside_a_child_from_before_the_start(pause: Pause) {
     let running = with_sleeper(pause.launch().with_zombies(1), SIGCHLD).start().ready();
     assert_eq!(running.children(), (1, 0));
 }
 
-/// The exit signal of a child counts no more once its parent has called execve: it is SIGCHLD
-/// then (do_notify_parent).
-fn reaps_children_from_before_the_start_that_end_later(pause: Pause) {
+/// The exit signal of a child counts no more once its parent has called execve: it is SIGCHLD then (do_notify_parent).
+pub fn reaps_children_from_before_the_start_that_end_later(pause: Pause) {
     for exit_signal in [SIGCHLD, 0, SIGUSR1] {
         let running = with_sleeper(pause.launch().init(), exit_signal).start().ready();
         let [pid] = running.child_pids()[..] else { panic!("not one child") };

@@ -1,24 +1,15 @@
 //! pause needs no files, no privileges, no limits and no open descriptors.
 
 use std::ffi::CString;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::ptr::null;
 
-use harness::launch::{Launch, become_user, checked};
+use harness::fork::checked;
+use harness::launch::{Launch, become_user};
 use harness::measure::orphans;
 use harness::programs::{host, pause};
-use harness::suite::Suite;
-use harness::tests;
 use harness::{Folder, TERMINATED, VERSION, copy_program};
-
-pub fn list(suite: &mut Suite) {
-    suite.host(tests![needs_no_descriptor, needs_no_resources,]);
-    suite.prepared(tests![
-        needs_no_proc_and_no_writable_root,
-        needs_no_user_and_no_capability,
-        prints_its_version_as_any_user,
-    ]);
-}
 
 /// Asserts that pause pauses, reaps and ends as usual, and what it writes.
 #[track_caller]
@@ -30,7 +21,7 @@ fn pauses(launch: Launch, stderr: &str) {
     assert_eq!((ended.how, ended.stderr.trim_end()), (Ok(0), stderr));
 }
 
-fn needs_no_descriptor() {
+pub fn needs_no_descriptor() {
     let rest = || {
         // SAFETY: a system call. The descriptor by which execve reports its error stays open.
         checked(unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) })
@@ -44,9 +35,9 @@ fn needs_no_descriptor() {
 
 /// Without RLIMIT_NOFILE `ppoll` fails with EINVAL, so nothing is written.
 ///
-/// All limits but three. With RLIMIT_AS 0 the kernel starts no program, with RLIMIT_STACK 0 it
-/// delivers no signal, and with RLIMIT_CPU 0 it kills a process at the next clock tick.
-fn needs_no_resources() {
+/// All limits but three. With RLIMIT_AS 0 the kernel starts no program, with RLIMIT_STACK 0 it delivers no signal, and
+/// with RLIMIT_CPU 0 it kills a process at the next clock tick.
+pub fn needs_no_resources() {
     // SAFETY: system calls only.
     let limited = |launch: Launch| unsafe { launch.before(no_more_than_nothing) };
     pauses(limited(pause()), "");
@@ -54,7 +45,7 @@ fn needs_no_resources() {
     assert_eq!((ended.how, ended.stdout.as_str()), (Ok(0), ""));
 }
 
-fn needs_no_proc_and_no_writable_root() {
+pub fn needs_no_proc_and_no_writable_root() {
     let root = Folder::new("root");
     copy_program(&host(), &root.join("pause"));
     // SAFETY: system calls only.
@@ -62,13 +53,15 @@ fn needs_no_proc_and_no_writable_root() {
     pauses(launch, TERMINATED);
 }
 
-fn needs_no_user_and_no_capability() {
-    pauses(as_user(pause(), 65535), TERMINATED);
+pub fn needs_no_user_and_no_capability() {
+    let folder = Folder::for_all("user");
+    pauses(as_user(&folder, 65535), TERMINATED);
 }
 
 /// `kubeadm upgrade` starts its health-check Job so.
-fn prints_its_version_as_any_user() {
-    let ended = as_user(pause().argument("-v"), 999).init().start().end();
+pub fn prints_its_version_as_any_user() {
+    let folder = Folder::for_all("user");
+    let ended = as_user(&folder, 999).argument("-v").init().start().end();
     assert_eq!((ended.how, ended.stderr.as_str()), (Ok(0), ""));
     assert_eq!(ended.stdout, format!("pause {VERSION}\n"));
 }
@@ -77,9 +70,7 @@ fn prints_its_version_as_any_user() {
 fn no_more_than_nothing() -> std::io::Result<()> {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     (0..16)
-        .filter(|resource| {
-            ![libc::RLIMIT_AS, libc::RLIMIT_CPU, libc::RLIMIT_STACK].contains(resource)
-        })
+        .filter(|resource| ![libc::RLIMIT_AS, libc::RLIMIT_CPU, libc::RLIMIT_STACK].contains(resource))
         // SAFETY: a system call on a struct that lives.
         .try_for_each(|resource| checked(unsafe { libc::setrlimit(resource, &none) }))
 }
@@ -103,8 +94,12 @@ fn read_only_root(path: &Path) -> impl Fn() -> std::io::Result<()> + use<> {
     }
 }
 
-/// Runs the program as a user without a name, a group or a capability.
-fn as_user(launch: Launch, id: u32) -> Launch {
+/// pause as a user without a name, a group or a capability. It is copied to a folder that every user can enter, as the
+/// project may be in the home folder of root.
+fn as_user(folder: &Folder, id: u32) -> Launch {
+    let path = folder.join("pause");
+    copy_program(&host(), &path);
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("its mode");
     // SAFETY: system calls only.
-    unsafe { launch.before(move || become_user(id)) }
+    unsafe { Launch::new(&path).before(move || become_user(id)) }
 }

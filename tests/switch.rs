@@ -1,5 +1,5 @@
-//! `pause-switch --root`: what it makes of files as people have them, there and back; what happens if it is
-//! killed; and what it refuses. `scripts/e2e switch` runs it on nodes.
+//! `pause-switch --root`: what it makes of files as people have them, there and back; what happens if it is killed; and
+//! what it refuses. `scripts/e2e switch` runs it on nodes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,23 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 use pause_switch::edit::Setting;
 
-use harness::suite::Suite;
 use harness::switch::{Case, cases};
-use harness::{Folder, refused, run, tests, text};
-
-pub fn list(suite: &mut Suite) {
-    suite.host(tests![any_file_is_the_same_after_there_and_back]);
-    suite.prepared(tests![
-        changes_the_one_setting_in_files_as_people_have_them,
-        keeps_what_others_have_changed_since,
-        goes_on_after_it_was_killed_at_any_step,
-        keeps_the_mode_the_owner_and_a_link_also_on_a_mount,
-        stays_below_the_root,
-        lets_one_run_at_a_time,
-        goes_on_without_a_reader,
-        refuses_bad_input,
-    ]);
-}
+use harness::{Folder, refused, run, text};
 
 const NEW: &str = "registry.example/pause:1";
 
@@ -44,9 +29,7 @@ impl Node {
     fn files(&self) -> BTreeMap<String, String> {
         let list = run("find", &[text(&self.0), "-type", "f", "-printf", "%P\n"]);
         let names = list.lines().filter(|name| !name.starts_with("var/lib/pause-switch"));
-        names
-            .map(|name| (name.into(), fs::read_to_string(self.0.join(name)).expect(name)))
-            .collect()
+        names.map(|name| (name.into(), fs::read_to_string(self.0.join(name)).expect(name))).collect()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -72,24 +55,18 @@ fn program() -> PathBuf {
     std::env::var_os("PAUSE_SWITCH").expect("scripts/test sets PAUSE_SWITCH").into()
 }
 
-fn changes_the_one_setting_in_files_as_people_have_them() {
+pub fn changes_the_one_setting_in_files_as_people_have_them() {
     let cases = cases();
     assert!(cases.len() > 70);
     for Case { name, files, expected } in cases {
         let node = Node::new(&files);
         let output = node.run(&["to", NEW, "--dry-run"]);
         let status = output.status.code().expect("a status");
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
+        let diff = stdout.split_inclusive('\n').filter(|line| !line.starts_with("pause-switch: "));
         let shown = match status {
-            0 => {
-                let stdout = String::from_utf8(output.stdout).expect("UTF-8");
-                let diff =
-                    stdout.split_inclusive('\n').filter(|line| !line.starts_with("pause-switch: "));
-                diff.collect::<String>()
-            }
-            _ => {
-                let stderr = String::from_utf8(output.stderr).expect("UTF-8");
-                format!("exit {status}: {}", stderr.trim_start_matches("pause-switch: "))
-            }
+            0 => diff.collect::<String>(),
+            _ => format!("exit {status}: {}", stderr.trim_start_matches("pause-switch: ")),
         };
         assert_eq!(shown, expected, "{name}");
         assert_eq!(node.files(), files, "{name}: a dry run has changed something");
@@ -108,42 +85,18 @@ fn changes_the_one_setting_in_files_as_people_have_them() {
 }
 
 /// Files of lines that stand in no order: comments, tables, settings, with tabs and with CRLF.
-fn any_file_is_the_same_after_there_and_back() {
-    const TOML: [&str; 16] = [
-        "# a comment",
-        "",
-        "version = 2",
-        "[plugins]",
-        "[plugins.'io.containerd.grpc.v1.cri']",
-        "  [plugins.\"io.containerd.grpc.v1.cri\"]",
-        "\tsandbox_image = 'a.example/old:1' # why",
-        "sandbox_image = \"a.example/old:1\"",
-        "  # sandbox_image = \"b\"",
-        "[plugins.'io.containerd.grpc.v1.cri'.registry]",
-        "plugins = { 'io.containerd.grpc.v1.cri' = { a = 1 } }",
-        "  enable_cdi = true",
-        "[debug]",
-        "level = \"info\" ",
-        "[[array]]",
-        "imports = [\n  'a', # b\n]",
-    ];
-    const YAML: [&str; 10] = [
-        "# a comment",
-        "",
-        "pause-image: a.example/old:1",
-        "pause-image:   'a.example/old:1'  # why",
-        "\"pause-image\": \"a.example/old:1\"",
-        "list:\n  - pause-image: b\n  - c",
-        "map: {pause-image: b}",
-        "text: |\n  pause-image: b",
-        "é: ü",
-        "---",
-    ];
+pub fn any_file_is_the_same_after_there_and_back() {
+    // Parts between bars; `\n` within a part is a line break.
+    const TOML: &str = "# a comment||version = 2|[plugins]|[plugins.'io.containerd.grpc.v1.cri']|[debug]|\
+        \t[plugins.\"io.containerd.grpc.v1.cri\"]|\tsandbox_image = 'a.example/old:1' # why|\
+        sandbox_image = \"a.example/old:1\"|# sandbox_image = \"b\"|[plugins.'io.containerd.grpc.v1.cri'.registry]|\
+        plugins = { 'io.containerd.grpc.v1.cri' = { a = 1 } }|level = \"info\" |[[array]]|imports = [\n  'a', # b\n]";
+    const YAML: &str = "# a comment||pause-image: a.example/old:1|pause-image:   'a.example/old:1'  # why|é: ü|---|\
+        \"pause-image\": \"a.example/old:1\"|list:\n  - pause-image: b|map: {pause-image: b}|text: |\n  pause-image: b";
     let image = ["plugins", "io.containerd.grpc.v1.cri", "sandbox_image"];
     let mut random = fastrand::Rng::with_seed(1);
-    for (setting, pool) in
-        [(Setting::toml(&image), &TOML[..]), (Setting::yaml("pause-image"), &YAML)]
-    {
+    for (setting, pool) in [(Setting::toml(&image), TOML), (Setting::yaml("pause-image"), YAML)] {
+        let pool: Vec<_> = pool.split('|').collect();
         let (mut changed, mut added) = (0, 0);
         for _ in 0..20_000 {
             let number = random.usize(0..7);
@@ -162,10 +115,7 @@ fn any_file_is_the_same_after_there_and_back() {
             assert_eq!(edit.undo(&new).expect("it is undone"), file, "{new:?}");
             // Others go on: a line at the end, and one at the start.
             let before = format!("# later{end}");
-            assert_eq!(
-                edit.undo(&format!("{before}{new}")).expect("it is undone"),
-                before.clone() + &file
-            );
+            assert_eq!(edit.undo(&format!("{before}{new}")).expect("it is undone"), before.clone() + &file);
             changed += usize::from(edit.before.is_some());
             added += usize::from(edit.before.is_none());
         }
@@ -177,10 +127,9 @@ fn one_file(text: &str) -> BTreeMap<String, String> {
     [("etc/containerd/config.toml".to_string(), text.to_string())].into()
 }
 
-const CONFIG: &str =
-    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"a.example/old:1\"\n";
+const CONFIG: &str = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"a.example/old:1\"\n";
 
-fn keeps_what_others_have_changed_since() {
+pub fn keeps_what_others_have_changed_since() {
     let node = Node::new(&one_file(CONFIG));
     let file = node.0.join("etc/containerd/config.toml");
     let now = || fs::read_to_string(&file).expect("the file");
@@ -224,15 +173,13 @@ fn keeps_what_others_have_changed_since() {
 /// The system calls that change a file.
 const CHANGES: &str = "openat,write,fsync,rename,unlink,mkdir,fchmod,chown";
 
-/// strace kills it before its first such call, its second one and so on: the file has the old or the new
-/// image each time, and the next call goes on or back.
-fn goes_on_after_it_was_killed_at_any_step() {
+/// strace kills it before its first such call, its second one and so on: the file has the old or the new image each
+/// time, and the next call goes on or back.
+pub fn goes_on_after_it_was_killed_at_any_step() {
     let ours = CONFIG.replace("a.example/old:1", NEW);
     for (first, then) in [("to", "to"), ("to", "back"), ("back", "back"), ("back", "to")] {
-        let arguments =
-            |command: &'static str| if command == "to" { vec!["to", NEW] } else { vec![command] };
-        let mut killed = 0;
-        loop {
+        let arguments = |command: &'static str| if command == "to" { vec!["to", NEW] } else { vec![command] };
+        for killed in 0.. {
             let node = Node::new(&one_file(CONFIG));
             if first == "back" {
                 node.says(&["to", NEW]);
@@ -240,58 +187,31 @@ fn goes_on_after_it_was_killed_at_any_step() {
             let command = node.command(&arguments(first));
             let inject = format!("inject={CHANGES}:signal=KILL:when={}", killed + 1);
             let mut strace = Command::new("strace");
-            strace.args([
-                "-f",
-                "-o",
-                "/dev/null",
-                "-e",
-                &format!("trace={CHANGES}"),
-                "-e",
-                &inject,
-            ]);
-            let output = strace
-                .arg(command.get_program())
-                .args(command.get_args())
-                .output()
-                .expect("strace");
+            strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={CHANGES}"), "-e", &inject]);
+            let output = strace.arg(command.get_program()).args(command.get_args()).output().expect("strace");
             let files = node.files();
             let now = &files["etc/containerd/config.toml"];
             assert!([CONFIG, &ours].contains(&now.as_str()), "{first}, killed at {killed}: {now}");
             node.says(&arguments(then));
-            let now =
-                fs::read_to_string(node.0.join("etc/containerd/config.toml")).expect("the file");
-            assert_eq!(
-                now,
-                if then == "to" { ours.clone() } else { CONFIG.into() },
-                "{first}, {killed}, {then}"
-            );
+            let now = fs::read_to_string(node.0.join("etc/containerd/config.toml")).expect("the file");
+            assert_eq!(now, if then == "to" { ours.clone() } else { CONFIG.into() }, "{first}, {killed}, {then}");
             node.says(&["back"]);
             assert_eq!(node.files(), one_file(CONFIG), "{first}, killed at {killed}, {then}, back");
             if output.status.success() {
+                assert!(killed > 10, "killed {killed} times only");
                 break;
             }
-            killed += 1;
         }
-        assert!(killed > 10, "killed {killed} times only");
     }
 }
 
-fn keeps_the_mode_the_owner_and_a_link_also_on_a_mount() {
+pub fn keeps_the_mode_the_owner_and_a_link_also_on_a_mount() {
     let node = Node::new(&one_file(CONFIG));
     let path = |name: &str| node.0.join(name).display().to_string();
     let file = path("etc/containerd/config.toml");
-    run(
-        "sh",
-        &[
-            "-ec",
-            &format!(
-                "mv {file} {0}; ln -s real.toml {file}; chmod 640 {0}; chown 7:8 {0}",
-                path("etc/containerd/real.toml")
-            ),
-        ],
-    );
-    // Not every file system has attributes.
     let real = path("etc/containerd/real.toml");
+    run("sh", &["-ec", &format!("mv {file} {real}; ln -s real.toml {file}; chmod 640 {real}; chown 7:8 {real}")]);
+    // Not every file system has attributes.
     let has_attributes = xattr::set(&real, "user.theirs", b"kept").is_ok();
     let attribute = || xattr::get(&real, "user.theirs").expect("attributes");
     let stat = || run("stat", &["-c", "%F %a %u:%g", &file, &real]);
@@ -302,21 +222,19 @@ fn keeps_the_mode_the_owner_and_a_link_also_on_a_mount() {
     assert!(!has_attributes || attribute() == Some(b"kept".to_vec()));
     assert!(fs::read_to_string(&file).expect("the file").contains(NEW));
     // A folder that is a mount: the file above it is on another one.
-    let line =
-        "mount --bind \"$1/etc/containerd\" \"$1/etc/containerd\"; exec \"$2\" --root \"$1\" back";
+    let line = "mount --bind \"$1/etc/containerd\" \"$1/etc/containerd\"; exec \"$2\" --root \"$1\" back";
     run("unshare", &["--mount", "sh", "-ec", line, "sh", text(&node.0), text(&program())]);
     assert_eq!(stat(), before);
     assert_eq!(fs::read_to_string(&file).expect("the file"), CONFIG);
 }
 
 /// Links, and paths with two dots, lead to files below the root.
-fn stays_below_the_root() {
+pub fn stays_below_the_root() {
     let outside = Folder::new("outside");
     let other = outside.join("other.toml");
     fs::write(&other, CONFIG).expect("a file");
     let up = "../".repeat(20);
-    for link in [text(&other).to_string(), format!("{up}{}", text(&other).trim_start_matches('/'))]
-    {
+    for link in [text(&other).to_string(), format!("{up}{}", text(&other).trim_start_matches('/'))] {
         let node = Node::new(&one_file("version = 2\n"));
         let file = node.0.join("etc/containerd/config.toml");
         fs::remove_file(&file).expect("the file");
@@ -329,14 +247,13 @@ fn stays_below_the_root() {
     // A link that is right on the node.
     let node = Node::new(&[("etc/real.toml".to_string(), CONFIG.to_string())].into());
     fs::create_dir(node.0.join("etc/containerd")).expect("a folder");
-    std::os::unix::fs::symlink("/etc/real.toml", node.0.join("etc/containerd/config.toml"))
-        .expect("a link");
+    std::os::unix::fs::symlink("/etc/real.toml", node.0.join("etc/containerd/config.toml")).expect("a link");
     node.says(&["to", NEW]);
     assert!(node.files()["etc/real.toml"].contains(NEW));
 }
 
 /// One waits for no other, and nobody finds a file of two.
-fn lets_one_run_at_a_time() {
+pub fn lets_one_run_at_a_time() {
     for _ in 0..20 {
         let node = Node::new(&one_file(CONFIG));
         let start = |name: &str| {
@@ -348,42 +265,20 @@ fn lets_one_run_at_a_time() {
         let ended = running.each_mut().map(|one| one.wait().expect("its end").success());
         assert!(ended.contains(&true));
         let file = &node.files()["etc/containerd/config.toml"];
-        assert!(
-            names.iter().any(|name| *file == CONFIG.replace("a.example/old:1", name)),
-            "{file}"
-        );
+        assert!(names.iter().any(|name| *file == CONFIG.replace("a.example/old:1", name)), "{file}");
         node.says(&["back"]);
         assert_eq!(node.files(), one_file(CONFIG));
     }
 }
 
-/// Whoever read what it says is gone, and it goes on.
-fn goes_on_without_a_reader() {
+pub fn refuses_bad_input() {
     let node = Node::new(&one_file(CONFIG));
-    for (arguments, file) in
-        [(&["to", NEW][..], CONFIG.replace("a.example/old:1", NEW)), (&["back"], CONFIG.into())]
-    {
-        let full = fs::File::options().write(true).open("/dev/full").expect("/dev/full");
-        let status = node.command(arguments).stdout(full).status().expect("pause-switch");
-        assert!(status.success());
-        assert_eq!(node.files(), one_file(&file));
-    }
-}
-
-fn refuses_bad_input() {
-    let node = Node::new(&one_file(CONFIG));
-    for (arguments, status, says) in [
-        (&["to", "registry.example/pause"][..], 2, "it wants a tag"),
-        (&["to", "registry.example/pause@sha256:00"], 2, "it wants a tag"),
-        (&["to", "pause:1"], 2, "it wants HOST/NAME:TAG"),
-        (&["to", "registry.example/Pause:1"], 2, "it wants HOST/NAME:TAG"),
-        (&["to", "../pause:1"], 2, "it wants HOST/NAME:TAG"),
-        (&["to", "a..example/pause:1"], 2, "it wants HOST/NAME:TAG"),
-        (&["to", "a.example:99999/pause:1"], 2, "it wants HOST/NAME:TAG"),
-        (&["to", "a.example//pause:1"], 2, "it wants HOST/NAME:TAG"),
-        (&["to", "a.example/pause-:1"], 2, "it wants HOST/NAME:TAG"),
-        (&["to", "a.example/pause:-1"], 2, "it wants HOST/NAME:TAG"),
-        (&["--limit", "0", "to", NEW], 2, "0 is not in 1.."),
+    let names = "pause:1 registry.example/pause registry.example/pause@sha256:00 registry.example/Pause:1 ../pause:1 \
+        a..example/pause:1 a.example:99999/pause:1 a.example//pause:1 a.example/pause-:1 a.example/pause:-1";
+    let names: Vec<_> = names.split(' ').map(|name| ["to", name]).collect();
+    let names = names.iter().map(|arguments| (&arguments[..], 2, "it wants "));
+    let others = [
+        (&["--limit", "0", "to", NEW][..], 2, "0 is not in 1.."),
         (&["to"], 2, "not provided"),
         (&["to", NEW, "--archive", "/none"], 1, "there is no such archive"),
         (&["--runtime", "rkt", "status"], 2, "it is one of: k3s"),
@@ -391,7 +286,8 @@ fn refuses_bad_input() {
         (&["--runtime", "crio", "to", NEW], 3, "called crio"),
         (&["check"], 1, "nothing was switched here"),
         (&["check", "--pod"], 2, "--pod wants a node that runs"),
-    ] {
+    ];
+    for (arguments, status, says) in names.chain(others) {
         let output = node.run(arguments);
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
         let stderr = String::from_utf8(output.stderr).expect("UTF-8");
@@ -419,9 +315,7 @@ fn refuses_bad_input() {
     let full = "head --bytes=4096 /dev/zero";
     let journal = in_mounts(&format!("mount -t tmpfs -o size=4k tmpfs var; {full} >var/full"));
     refused(&journal, "No space left on device");
-    let file = in_mounts(&format!(
-        "mount -t tmpfs -o size=8k tmpfs etc; cp -r before/. etc; {full} >etc/full"
-    ));
+    let file = in_mounts(&format!("mount -t tmpfs -o size=8k tmpfs etc; cp -r before/. etc; {full} >etc/full"));
     refused(&file, "the change was undone: /etc/containerd/config.toml: No space left on device");
     assert_eq!(node.files(), one_file(CONFIG));
     assert!(!Path::new(&node.0.join("var/lib/pause-switch/containerd.json")).exists());
@@ -434,10 +328,7 @@ fn refuses_bad_input() {
     node.says(&["to", NEW]);
     fs::write(node.0.join("var/lib/pause-switch/containerd.json"), "{").expect("the journal");
     for arguments in [&["back", "--force"][..], &["to", "a.example/pause:3"], &["check"]] {
-        refused(
-            &node.run(arguments),
-            "is broken: set the image of before by hand, and remove this file",
-        );
+        refused(&node.run(arguments), "is broken: set the image of before by hand, and remove this file");
     }
     let output = node.run(&["--json", "back"]);
     let line: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");

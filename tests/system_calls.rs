@@ -1,42 +1,19 @@
 //! The exact system calls of pause from start to end, and that it needs no others.
 
 use libc::{
-    SIGINT, SIGTERM, SIGWINCH, SYS_exit_group, SYS_getpid, SYS_ppoll, SYS_rt_sigaction,
-    SYS_rt_sigprocmask, SYS_rt_sigtimedwait, SYS_wait4, SYS_write,
+    SIGINT, SIGTERM, SIGWINCH, SYS_exit_group, SYS_getpid, SYS_ppoll, SYS_rt_sigaction, SYS_rt_sigprocmask,
+    SYS_rt_sigtimedwait, SYS_wait4, SYS_write,
 };
 
 use harness::TERMINATED;
 use harness::launch::Launch;
 use harness::measure::{orphans, system_calls};
-use harness::programs::{Platform, SYS_PAUSE, dist, emulated_platforms, pause, qemu_user};
+use harness::programs::{Platform, SYS_PAUSE, dist, pause, qemu_user};
 use harness::running::Ended;
-use harness::suite::Suite;
-use harness::tests;
-
-pub fn list(suite: &mut Suite) {
-    suite.host(tests![
-        makes_just_these_system_calls_in_a_whole_life,
-        makes_just_these_system_calls_for_its_version,
-        a_second_signal_makes_no_second_line,
-        sleeps_again_when_a_tracer_interrupts_it_three_times,
-        tries_each_way_to_sleep_once_when_it_may_not,
-        needs_no_other_system_call,
-        one_system_call_less_kills_it,
-    ]);
-    let emulated = emulated_platforms();
-    suite.per_platform(true, &emulated, tests![makes_just_these_system_calls_on_other_platforms]);
-}
 
 /// From the start until it sleeps, as PID 1 without a child.
-const START: [i64; 7] = [
-    SYS_rt_sigaction,
-    SYS_rt_sigaction,
-    SYS_rt_sigaction,
-    SYS_rt_sigprocmask,
-    SYS_getpid,
-    SYS_wait4,
-    SYS_rt_sigtimedwait,
-];
+const ACTION: i64 = SYS_rt_sigaction;
+const START: [i64; 7] = [ACTION, ACTION, ACTION, SYS_rt_sigprocmask, SYS_getpid, SYS_wait4, SYS_rt_sigtimedwait];
 /// The position of the last of them, counted from 1.
 const ASLEEP: usize = START.len();
 /// The calls of the signal handler.
@@ -48,23 +25,16 @@ fn calls(launch: Launch, signals: &[(usize, i32)]) -> Vec<i64> {
     system_calls(launch, signals, true)
 }
 
-fn makes_just_these_system_calls_in_a_whole_life() {
+pub fn makes_just_these_system_calls_in_a_whole_life() {
     assert_eq!(calls(pause().init(), &[(ASLEEP, SIGTERM)]), [&START[..], &END].concat());
 }
 
 /// qemu-user names the system calls of the other platforms.
-fn makes_just_these_system_calls_on_other_platforms(platform: &'static Platform) {
-    let start = [
-        "rt_sigaction",
-        "rt_sigaction",
-        "rt_sigaction",
-        "rt_sigprocmask",
-        "getpid",
-        "wait4",
-        "rt_sigtimedwait",
-    ];
+pub fn makes_just_these_system_calls_on_other_platforms(platform: &'static Platform) {
+    let start =
+        ["rt_sigaction", "rt_sigaction", "rt_sigaction", "rt_sigprocmask", "getpid", "wait4", "rt_sigtimedwait"];
     let end = ["ppoll", "write", "exit_group"];
-    let launch = Launch::new(&dist(&platform.architecture));
+    let launch = Launch::new(&dist(platform.architecture));
     let running = launch.under(&[&qemu_user(platform), "-strace"]).init().start().ready();
     let ended = running.terminate();
     assert_eq!(ended.how, Ok(0));
@@ -73,33 +43,32 @@ fn makes_just_these_system_calls_on_other_platforms(platform: &'static Platform)
     assert_eq!(calls, [&start[..], &end].concat());
 }
 
-fn makes_just_these_system_calls_for_its_version() {
+pub fn makes_just_these_system_calls_for_its_version() {
     let launch = pause().argument("-v").init();
     assert_eq!(calls(launch, &[]), [SYS_ppoll, SYS_write, SYS_exit_group]);
 }
 
 /// The second signal arrives while the handler of the first writes its line.
-fn a_second_signal_makes_no_second_line() {
+pub fn a_second_signal_makes_no_second_line() {
     let signals = [(ASLEEP, SIGTERM), (ASLEEP + 2, SIGINT)];
     assert_eq!(calls(pause().init(), &signals), [&START[..], &END].concat());
 }
 
 /// Row 9: the tracer keeps SIGWINCH from pause, but rt_sigtimedwait returns EINTR.
-fn sleeps_again_when_a_tracer_interrupts_it_three_times() {
+pub fn sleeps_again_when_a_tracer_interrupts_it_three_times() {
     let again = [SYS_wait4, SYS_rt_sigtimedwait];
-    let signals =
-        [(ASLEEP, SIGWINCH), (ASLEEP + 2, SIGWINCH), (ASLEEP + 4, SIGWINCH), (ASLEEP + 6, SIGTERM)];
+    let signals = [(ASLEEP, SIGWINCH), (ASLEEP + 2, SIGWINCH), (ASLEEP + 4, SIGWINCH), (ASLEEP + 6, SIGTERM)];
     let wanted = [&START[..], &again, &again, &again, &END].concat();
     assert_eq!(calls(pause().init(), &signals), wanted);
 }
 
 /// A second call of either would be the beginning of a busy loop.
-fn tries_each_way_to_sleep_once_when_it_may_not() {
+pub fn tries_each_way_to_sleep_once_when_it_may_not() {
     let launch = pause().init().without(SYS_rt_sigtimedwait).without(SYS_PAUSE);
     assert_eq!(calls(launch, &[]), [&START[..], &[SYS_PAUSE], &END].concat());
 }
 
-fn needs_no_other_system_call() {
+pub fn needs_no_other_system_call() {
     let running = pause().init().only(&[&START[..], &END].concat()).start().ready();
     orphans(&running, 100);
     running.childless();
@@ -109,7 +78,7 @@ fn needs_no_other_system_call() {
 }
 
 /// The control: the filter of the test above does kill.
-fn one_system_call_less_kills_it() {
+pub fn one_system_call_less_kills_it() {
     let calls = [&START[..], &END[..2]].concat();
     let running = pause().init().only(&calls).start().ready();
     assert_eq!(running.terminate().how, Err(libc::SIGSYS));

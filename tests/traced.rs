@@ -1,42 +1,22 @@
-//! Row 6a: the kernel does not reap a child that is traced by its parent. Each such child wakes
-//! pause once, and is reaped.
+//! Row 6a: the kernel does not reap a child that is traced by its parent. Each such child wakes pause once, and is
+//! reaped.
 
 use std::path::Path;
 
 use libc::SIGKILL;
 
 use crate::signals::pauses;
-use harness::cgroup::Cgroup;
-use harness::launch::{Launch, become_user, checked, leave_sleeper};
+use harness::fork::checked;
+use harness::launch::{Launch, become_user, leave_sleeper};
 use harness::measure::{be_traced, in_child, in_orphan, orphans, orphans_that, traced_orphans};
+use harness::programs::Pause;
 use harness::programs::pause;
-use harness::suite::{Pause, Suite};
-use harness::tests;
 use harness::until;
-
-pub fn list(suite: &mut Suite) {
-    suite.every_platform(tests![
-        reaps_orphans_that_it_traces,
-        reaps_orphans_that_it_traces_and_that_are_killed,
-        reaps_a_child_that_its_starter_had_seized,
-        reaps_orphans_that_it_traces_when_it_is_continued,
-    ]);
-    suite.prepared(tests![
-        reaps_orphans_of_another_user_that_it_traces,
-        is_woken_by_no_other_orphan,
-        reaps_orphans_that_it_traces_when_it_is_thawed,
-        reaps_orphans_that_it_traces_with_the_least_cpu_there_is,
-    ]);
-    suite.host(tests![
-        a_parent_that_only_ignores_sigchld_leaves_zombies,
-        leaves_zombies_of_them_where_rt_sigtimedwait_is_refused,
-    ]);
-}
 
 /// The number of traced orphans in most tests.
 const MANY: usize = 50;
 
-fn reaps_orphans_that_it_traces(pause: Pause) {
+pub fn reaps_orphans_that_it_traces(pause: Pause) {
     let running = pause.launch().init().start().ready();
     traced_orphans(&running, MANY);
     running.childless();
@@ -44,7 +24,7 @@ fn reaps_orphans_that_it_traces(pause: Pause) {
 }
 
 /// They are stopped by SIGTRAP at execve, and only SIGKILL ends them.
-fn reaps_orphans_that_it_traces_and_that_are_killed(pause: Pause) {
+pub fn reaps_orphans_that_it_traces_and_that_are_killed(pause: Pause) {
     let running = pause.launch().init().start().ready();
     // SAFETY: system calls only.
     unsafe { orphans_that(&running, 3, traced_sleep) };
@@ -60,7 +40,7 @@ fn reaps_orphans_that_it_traces_and_that_are_killed(pause: Pause) {
     pauses(running);
 }
 
-fn reaps_a_child_that_its_starter_had_seized(pause: Pause) {
+pub fn reaps_a_child_that_its_starter_had_seized(pause: Pause) {
     let running = with_seized(pause.launch().init()).start().ready();
     let [pid] = running.child_pids()[..] else { panic!("not one child") };
     // SAFETY: a child of pause that only sleeps.
@@ -69,7 +49,7 @@ fn reaps_a_child_that_its_starter_had_seized(pause: Pause) {
     pauses(running);
 }
 
-fn reaps_orphans_that_it_traces_when_it_is_continued(pause: Pause) {
+pub fn reaps_orphans_that_it_traces_when_it_is_continued(pause: Pause) {
     let running = pause.launch().init().start().ready();
     running.signal(libc::SIGSTOP);
     running.stopped();
@@ -81,7 +61,7 @@ fn reaps_orphans_that_it_traces_when_it_is_continued(pause: Pause) {
 }
 
 /// As PID 1 has all rights that they have, the kernel lets it be their tracer.
-fn reaps_orphans_of_another_user_that_it_traces() {
+pub fn reaps_orphans_of_another_user_that_it_traces() {
     let running = pause().init().start().ready();
     // SAFETY: system calls only.
     unsafe { orphans_that(&running, MANY, traced_as_nobody) };
@@ -90,7 +70,7 @@ fn reaps_orphans_of_another_user_that_it_traces() {
 }
 
 /// 2,000 ordinary orphans beside them wake nobody.
-fn is_woken_by_no_other_orphan() {
+pub fn is_woken_by_no_other_orphan() {
     let running = pause().init().start().ready();
     running.settle();
     let before = running.sleeps();
@@ -111,32 +91,8 @@ fn is_woken_by_no_other_orphan() {
     assert!((1..=2 * MANY as u64).contains(&woken), "woken {woken} times");
 }
 
-/// As nobody traces a child of pause in `leaves_no_zombie_while_it_is_frozen`, the zombies here
-/// show that these are traced.
-fn reaps_orphans_that_it_traces_when_it_is_thawed() {
-    let group = Cgroup::new("freezer"); // removed after what is in it
-    let running = pause().init().start().ready();
-    group.add(running.pid());
-    group.freeze(true);
-    traced_orphans(&running, MANY);
-    until("zombies", || (running.children() == (MANY, MANY)).then_some(()));
-    group.freeze(false);
-    running.childless();
-    pauses(running);
-}
-
-fn reaps_orphans_that_it_traces_with_the_least_cpu_there_is() {
-    let group = Cgroup::new("cpu"); // removed after what is in it
-    let running = pause().init().start().ready();
-    group.limit_cpu();
-    group.add(running.pid());
-    traced_orphans(&running, MANY);
-    running.childless();
-    pauses(running);
-}
-
 /// The control: a program that only ignores SIGCHLD leaves zombies of them, and of no other.
-fn a_parent_that_only_ignores_sigchld_leaves_zombies() {
+pub fn a_parent_that_only_ignores_sigchld_leaves_zombies() {
     let sleep = Launch::new(Path::new("/bin/sleep")).argument("infinity");
     let running = sleep.ignoring(libc::SIGCHLD).init().start().settled();
     orphans(&running, MANY);
@@ -146,7 +102,7 @@ fn a_parent_that_only_ignores_sigchld_leaves_zombies() {
 }
 
 /// Row 11: this is what is lost where `rt_sigtimedwait` is refused.
-fn leaves_zombies_of_them_where_rt_sigtimedwait_is_refused() {
+pub fn leaves_zombies_of_them_where_rt_sigtimedwait_is_refused() {
     let running = pause().init().without(libc::SYS_rt_sigtimedwait).start().ready();
     traced_orphans(&running, MANY);
     until("zombies", || (running.children() == (MANY, MANY)).then_some(()));

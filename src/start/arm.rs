@@ -1,7 +1,5 @@
 use core::arch::naked_asm;
 
-pub use linux_raw_sys::general::SA_RESTORER;
-
 /// The kernel jumps here with the stack pointer at argc, a multiple of 8.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]

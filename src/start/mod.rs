@@ -1,5 +1,5 @@
-//! The entry point, `_start`, and what else differs between architectures. A new one is
-//! a new file here and a line below.
+//! The entry point, `_start`: all that differs between architectures. A new one is a new file
+//! here and a line below.
 
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
 #[cfg_attr(target_arch = "arm", path = "arm.rs")]
@@ -8,5 +8,3 @@
 #[cfg_attr(target_arch = "s390x", path = "s390x.rs")]
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
 mod architecture;
-
-pub use architecture::SA_RESTORER;

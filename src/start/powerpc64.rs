@@ -1,7 +1,5 @@
 use core::arch::naked_asm;
 
-pub use linux_raw_sys::general::SA_RESTORER;
-
 /// The kernel jumps here with the stack pointer at argc, a multiple of 16, and with this
 /// address in r12. From r2, the TOC pointer, main computes the addresses of its constants.
 #[unsafe(naked)]

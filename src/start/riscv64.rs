@@ -1,8 +1,5 @@
 use core::arch::naked_asm;
 
-/// riscv64 has no such flag: the kernel always returns from a handler by its vDSO.
-pub const SA_RESTORER: u32 = 0;
-
 /// The kernel jumps here with the stack pointer at argc, a multiple of 16.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]

@@ -1,87 +1,84 @@
-//! What `scripts/bench` runs: measures pause and other programs in one run on this machine, or says
-//! what each byte of pause is.
+//! What `scripts/bench` runs: measures pause and other programs in one run on this machine, or says what each byte of
+//! pause is. Its argument is `map`, `json`, or `svg` and a file; without one it prints a table.
 //!
-//! What can be counted is counted, and is the same in each run. Times are given as a median
-//! with quartiles, and as a ratio to the time of pause.
+//! What can be counted is counted, and is the same in each run. Times are by hyperfine: the mean and the standard
+//! deviation.
 
-mod chart;
 mod map;
-mod subjects;
-mod times;
 
 use std::fs;
-use std::path::Path;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use clap::Parser;
 use serde_json::{Value as Json, json};
-use xtask::options::Bench;
 
 use harness::launch::Launch;
 use harness::measure::{self, thousands_of_orphans};
-use harness::programs::{HOST, platforms};
-use harness::supervise::supervise;
-use harness::{thousands, until_at_most};
-use subjects::Subject;
-use times::Times;
+use harness::programs::{HOST, dist, platforms, program, root};
+use harness::{Folder, run, text, thousands, until_at_most};
 
-/// The number of processes over which the charged memory is averaged. The kernel charges in
-/// batches, which are less than 1% of the sum for this many.
-const CHARGED: u64 = 1000;
-
-/// What scripts/bench was asked for.
-#[derive(Parser)]
-struct Arguments {
-    #[command(flatten)]
-    options: Bench,
+/// A program that is measured: the command that holds a pod, and the argument that prints the version.
+struct Subject {
+    name: &'static str,
+    path: PathBuf,
+    arguments: Vec<String>,
+    version: (PathBuf, &'static str),
 }
 
-/// One measured value.
-#[derive(Clone, Copy, PartialEq)]
-enum Value {
-    /// A count that is the same in each run.
-    Exact(u64),
-    /// A count that varies a little: memory charged in batches, or CPU time in clock ticks.
-    About(u64),
-    /// A time in nanoseconds.
-    Time(Times),
+impl Subject {
+    fn new(name: &'static str, path: PathBuf, arguments: &[&str], version: &'static str) -> Self {
+        let arguments: Vec<_> = arguments.iter().map(|word| word.to_string()).collect();
+        Self { name, version: (path.clone(), version), path, arguments }
+    }
+
+    fn launch(&self) -> Launch {
+        self.arguments.iter().fold(Launch::new(&self.path), |launch, word| launch.argument(word))
+    }
 }
 
-/// A row of the table: a value for each subject that has one.
+/// pause, a program that does nothing, and other pauses and inits.
+fn subjects(work: &Path) -> Vec<Subject> {
+    let c = |compiler: &str| {
+        let path = work.join(compiler);
+        run(compiler, &["-Os", "-static", "-s", "-o", text(&path), text(&root().join("tests/bench/pause.c"))]);
+        path
+    };
+    // Without what is for debuggers.
+    let stripped = |name: &str| {
+        let path = work.join(name);
+        fs::copy(program(name), &path).expect("a copy");
+        run("llvm-objcopy", &["--strip-sections", text(&path)]);
+        path
+    };
+    let noop = stripped("noop");
+    let installed = |name: &str| Path::new("/usr/bin").join(name);
+    let floor = Subject { version: (stripped("exit"), "-v"), ..Subject::new("no-op", noop.clone(), &[], "-v") };
+    vec![
+        Subject::new("pause", dist(&HOST), &[], "-v"),
+        floor,
+        Subject::new("C, glibc", c("gcc"), &[], "-v"),
+        Subject::new("C, musl", c("musl-gcc"), &[], "-v"),
+        Subject::new("catatonit -P", installed("catatonit"), &["-P"], "--version"),
+        Subject::new("tini", installed("tini"), &["--", text(&noop)], "--version"),
+        Subject::new("dumb-init", installed("dumb-init"), &[text(&noop)], "--version"),
+    ]
+}
+
+/// A row of the table: a value and its text for each subject that has one.
 struct Row {
     name: String,
     unit: &'static str,
-    values: Vec<Option<Value>>,
+    values: Vec<Option<(f64, String)>>,
 }
 
-impl Value {
-    /// For values that vary between runs, unless they are 0.
-    fn approximate(n: u64) -> Self {
-        if n == 0 { Self::Exact(0) } else { Self::About(n) }
-    }
+/// A count that is the same in each run.
+fn exact(n: u64) -> Option<(f64, String)> {
+    Some((n as f64, thousands(n)))
+}
 
-    /// The number in the unit of its row.
-    fn number(self) -> f64 {
-        match self {
-            Self::Exact(n) | Self::About(n) => n as f64,
-            Self::Time(times) => times.median as f64 / 1e3,
-        }
-    }
-
-    /// The text in the table, for a time with the ratio to pause.
-    fn text(self, ours: Option<Self>) -> String {
-        let ratio = |ours: Self| format!(" {:.2}x", self.number() / ours.number());
-        match self {
-            Self::Exact(n) => thousands(n),
-            Self::About(n) => format!("~{}", thousands(n)),
-            Self::Time(times) => format!(
-                "{:.1} ±{:.1}{}",
-                self.number(),
-                times.spread() / 1e3,
-                ours.map_or(String::new(), ratio)
-            ),
-        }
-    }
+/// A count that varies a little, unless it is 0.
+fn about(n: u64) -> Option<(f64, String)> {
+    Some((n as f64, if n == 0 { "0".into() } else { format!("~{}", thousands(n)) }))
 }
 
 /// What many orphans cost their new parent: wake-ups, CPU time in nanoseconds, zombies left.
@@ -93,10 +90,10 @@ fn storm(launch: Launch, thousands: usize, stopped: bool) -> (u64, u64, u64) {
     }
     let before = running.cost();
     thousands_of_orphans(&running, thousands, false);
-    // The last orphans may still be ending, and a handler may not have run yet.
+    // The last orphans may still be exiting, and a handler may not have run yet.
     let mut zombies = usize::MAX;
     until_at_most(*harness::LIMIT * 6, "the storm is over", || {
-        std::thread::sleep(measure::QUIET * 2);
+        std::thread::sleep(harness::running::QUIET * 2);
         let (_, now) = running.children();
         (std::mem::replace(&mut zombies, now) == now).then_some(())
     });
@@ -104,182 +101,108 @@ fn storm(launch: Launch, thousands: usize, stopped: bool) -> (u64, u64, u64) {
     (after.switches - before.switches, after.cpu - before.cpu, zombies as u64)
 }
 
-/// What is measured of one subject at a time.
-struct Counts {
-    memory: measure::Memory,
-    calls: u64,
-    storm: (u64, u64, u64),
-    stopped: u64,
-}
-
-impl Counts {
-    fn of(subject: &Subject) -> Option<Self> {
-        subject.path()?;
-        eprintln!("scripts/bench: memory, system calls and orphans of {}", subject.name);
-        Some(Self {
-            memory: measure::memory(subject.launch()),
-            calls: measure::system_calls(subject.launch().init(), &[], false).len() as u64,
-            storm: storm(subject.launch(), 20, false),
-            stopped: storm(subject.launch(), 3, true).2,
-        })
-    }
+/// The time from exec to exit of `-v` of each subject, in microseconds: the mean and the standard deviation.
+fn times(work: &Path, subjects: &[Subject]) -> Vec<(f64, f64)> {
+    let file = work.join("times.json");
+    let mut hyperfine = Command::new("hyperfine");
+    hyperfine.args(["-N", "--warmup", "20", "--runs", "1000", "--export-json", text(&file)]);
+    hyperfine.args(subjects.iter().map(|one| format!("{} {}", one.version.0.display(), one.version.1)));
+    let status = hyperfine.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(status.expect("hyperfine").success(), "hyperfine failed");
+    let json: Json = serde_json::from_slice(&fs::read(file).expect("its file")).expect("JSON");
+    let number = |one: &Json, key: &str| one[key].as_f64().expect(key) * 1e6;
+    json["results"].as_array().expect("a list").iter().map(|one| (number(one, "mean"), number(one, "stddev"))).collect()
 }
 
 /// Measures all rows of the table.
-fn measure_all(subjects: &[Subject]) -> Vec<Row> {
+fn measure_all(work: &Path, subjects: &[Subject]) -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut row = |name: &str, unit, values: Vec<Option<Value>>| {
-        rows.push(Row { name: name.into(), unit, values });
-    };
-    let each = |value: &dyn Fn(&Subject) -> Option<u64>| {
-        subjects.iter().map(|subject| value(subject).map(Value::Exact)).collect()
-    };
+    let mut row = |name: &str, unit, values| rows.push(Row { name: name.into(), unit, values });
+    let only_ours = |n: u64| subjects.iter().map(|one| if one.name == "pause" { exact(n) } else { None }).collect();
+    let size = |path: &Path| fs::metadata(path).expect("a program").len();
+    let of_host = subjects.iter().map(|one| exact(size(&one.path))).collect();
+    row(&format!("file, {}", *HOST), "bytes", of_host);
+    for platform in platforms().into_iter().filter(|one| !one.is_host()) {
+        row(&format!("file, {}", platform.architecture), "bytes", only_ours(size(&dist(platform.architecture))));
+    }
+    let sizes: toml::Table = fs::read_to_string(root().join("tests/size.toml")).expect("a file").parse().expect("TOML");
     for platform in platforms() {
-        let name = &platform.architecture;
-        row(&format!("file, {name}"), "bytes", each(&|s| s.file(name)));
+        let pulled = sizes["image"][platform.architecture].as_integer().expect("a size");
+        row(&format!("image to pull, {}", platform.architecture), "bytes", only_ours(pulled as u64));
     }
-    for (i, part) in ["headers", "code", "strings"].into_iter().enumerate() {
-        row(&format!("{part}, {}", *HOST), "bytes", each(&|s| Some(s.parts()?[i])));
-    }
-    for platform in platforms() {
-        let name = &platform.architecture;
-        let pulled = each(&|s| Some(s.image(name)?.pulled));
-        row(&format!("image to pull, {name}"), "bytes", pulled);
-    }
-    row("image unpacked", "bytes", each(&|s| Some(s.image(&HOST)?.unpacked)));
-
-    let counts: Vec<_> = subjects.iter().map(Counts::of).collect();
-    let mut count = |name, unit, value: &dyn Fn(&Counts) -> Value| {
-        row(name, unit, counts.iter().map(|c| c.as_ref().map(value)).collect());
-    };
-    count("resident", "bytes", &|c| Value::Exact(c.memory.resident));
-    count("private, anonymous", "bytes", &|c| Value::Exact(c.memory.anonymous));
-    count("page tables", "kB", &|c| Value::Exact(c.memory.page_tables));
-    count("minor faults", "count", &|c| Value::Exact(c.memory.faults));
-    count("system calls to the first sleep", "count", &|c| Value::Exact(c.calls));
-    count("20,000 orphans: wake-ups", "count", &|c| Value::approximate(c.storm.0));
-    count("20,000 orphans: CPU", "us", &|c| Value::approximate(c.storm.1 / 1000));
-    count("20,000 orphans: zombies left", "count", &|c| Value::Exact(c.storm.2));
-    count("3,000 while stopped: zombies left", "count", &|c| Value::Exact(c.stopped));
-
-    eprintln!("scripts/bench: memory cgroups");
-    // The other programs start a child, or refuse to run unless they are PID 1.
-    let charged = |subject: &Subject| {
-        let path = subject.path().filter(|_| subject.alone)?;
-        Some(Value::About(measure::charge(path, CHARGED)))
-    };
-    row("memory cgroup, a process", "bytes", subjects.iter().map(charged).collect());
+    let each = |of: &dyn Fn(&Subject) -> u64| subjects.iter().map(of).collect::<Vec<_>>();
+    eprintln!("scripts/bench: memory and system calls");
+    let memory: Vec<_> = subjects.iter().map(|one| measure::memory(one.launch())).collect();
+    let of_memory = |of: fn(&measure::Memory) -> u64| memory.iter().map(|one| exact(of(one))).collect();
+    row("resident", "bytes", of_memory(|one| one.resident));
+    row("private, anonymous", "bytes", of_memory(|one| one.anonymous));
+    row("page tables", "KiB", of_memory(|one| one.page_tables));
+    row("minor faults", "count", of_memory(|one| one.faults));
+    let calls = each(&|one| measure::system_calls(one.launch().init(), &[], false).len() as u64);
+    row("system calls to the first sleep", "count", calls.into_iter().map(exact).collect());
+    eprintln!("scripts/bench: orphans");
+    let storms: Vec<_> = subjects.iter().map(|one| storm(one.launch(), 20, false)).collect();
+    row("20,000 orphans: wake-ups", "count", storms.iter().map(|one| about(one.0)).collect());
+    row("20,000 orphans: CPU", "µs", storms.iter().map(|one| about(one.1 / 1000)).collect());
+    row("20,000 orphans: zombies left", "count", storms.iter().map(|one| exact(one.2)).collect());
+    let stopped = each(&|one| storm(one.launch(), 3, true).2);
+    row("3,000 while stopped: zombies left", "count", stopped.into_iter().map(exact).collect());
     eprintln!("scripts/bench: times");
-    let (ready, gone) = times::start_and_stop(subjects);
-    for (name, times) in [
-        ("exec to exit of -v", times::versions(subjects)),
-        ("exec to ready for SIGTERM", ready),
-        ("SIGTERM to gone", gone),
-    ] {
-        row(name, "us", times.into_iter().map(|times| times.map(Value::Time)).collect());
-    }
+    let times = times(work, subjects);
+    let time =
+        |(mean, deviation): &(f64, f64)| Some((*mean, format!("{mean:.1} ±{deviation:.1}, {:.2}x", mean / times[0].0)));
+    row("exec to exit of -v", "µs", times.iter().map(time).collect());
     rows
 }
 
-/// A table in Markdown, whose first column has names.
-fn markdown(rows: &[Vec<String>]) -> String {
-    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..rows[0].len()).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cell = |(i, text): (usize, &String)| match i {
-            0 => format!("| {text:<0$} |", widths[0]),
-            _ => format!(" {text:>0$} |", widths[i]),
-        };
-        row.iter().enumerate().map(cell).collect::<String>() + "\n"
-    };
-    let rule = format!("|---|{}\n", "--:|".repeat(widths.len() - 1));
-    let lines = rows[1..].iter().map(line).collect::<String>();
-    line(&rows[0]) + &rule + &lines
-}
-
-/// The results, in Markdown.
-fn table(subjects: &[Subject], rows: &[Row]) -> String {
-    let names = subjects.iter().map(|subject| subject.name.clone());
-    let mut table = vec![std::iter::once(String::new()).chain(names).collect()];
-    for Row { name, unit, values } in rows {
-        let title = if *unit == "count" { name.clone() } else { format!("{name}, {unit}") };
-        let cells = values.iter().map(|v| v.map_or(String::new(), |v| v.text(values[0])));
-        table.push(std::iter::once(title).chain(cells).collect::<Vec<_>>());
+/// Draws the rows that have a value other than 0 for each subject, as multiples of pause on a logarithmic scale.
+fn draw(work: &Path, file: &str, subjects: &[Subject], rows: &[Row]) {
+    let mut data = format!("x {}\n", subjects.iter().map(|one| format!("\"{}\" ", one.name)).collect::<String>());
+    for row in rows {
+        let values: Vec<_> = row.values.iter().flatten().map(|(value, _)| *value).collect();
+        if values.len() == subjects.len() && !values.contains(&0.0) {
+            let ratios = values.iter().map(|value| format!("{} ", value / values[0])).collect::<String>();
+            data += &format!("\"{}\" {ratios}\n", row.name);
+        }
     }
-    markdown(&table)
+    fs::write(work.join("data"), data).expect("a file");
+    let script = format!(
+        "set terminal svg size 1100,480 font 'sans-serif,13' background 'white'; set output '{file}'
+         set title 'What it costs, as a multiple of pause (logarithmic scale)'; set key outside right top
+         set style data histograms; set style fill solid border -1; set logscale y; set yrange [0.1:]
+         set grid ytics; plot for [i=2:{}] '{}' using i:xtic(1) title columnhead(i)",
+        subjects.len() + 1,
+        work.join("data").display()
+    );
+    run("gnuplot", &["-e", &script]);
 }
 
-/// The format that github-action-benchmark calls `customSmallerIsBetter`.
-fn json(rows: &[Row]) -> Json {
-    let entry = |row: &Row| {
-        let value = row.values[0]?;
-        let mut entry = json!({"name": row.name, "unit": row.unit, "value": value.number()});
-        if let Value::Time(times) = value {
-            entry["range"] = format!("± {:.1}", times.spread() / 1e3).into();
+fn main() {
+    harness::sweep::sweep();
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    if arguments == ["map"] {
+        return print!("{}", map::tables());
+    }
+    let work = Folder::for_all("bench");
+    let subjects = subjects(&work);
+    let rows = measure_all(&work, &subjects);
+    match arguments[..] {
+        ["json"] => {
+            let entry =
+                |row: &Row| json!({"name": row.name, "unit": row.unit, "value": row.values[0].as_ref()?.0}).into();
+            println!("{:#}", rows.iter().filter_map(entry).collect::<Json>());
         }
-        if let Some(floor) = row.values[1] {
-            entry["extra"] = format!("no-op: {}", floor.number()).into();
-        }
-        Some(entry)
-    };
-    rows.iter().filter_map(entry).collect()
-}
-
-/// The Bencher Metric Format. Its unit for latencies is the nanosecond.
-fn bmf(rows: &[Row]) -> Json {
-    let metric = |row: &Row| {
-        let value = row.values[0]?;
-        let measure = match (row.unit, row.name.starts_with("file")) {
-            ("bytes", true) => "file-size",
-            ("us", _) => "latency",
-            ("count", _) => "count",
-            _ => "memory",
-        };
-        let metric = match value {
-            Value::Time(t) => {
-                json!({"value": t.median, "lower_value": t.low, "upper_value": t.high})
+        ["svg", file] => draw(&work, file, &subjects, &rows),
+        _ => {
+            let mut table: Vec<Vec<String>> =
+                vec![std::iter::once("").chain(subjects.iter().map(|s| s.name)).map(String::from).collect()];
+            for Row { name, unit, values } in rows {
+                let title = if unit == "count" { name } else { format!("{name}, {unit}") };
+                let cells = values.into_iter().map(|value| value.map_or(String::new(), |(_, text)| text));
+                table.push(std::iter::once(title).chain(cells).collect());
             }
-            value => json!({"value": value.number()}),
-        };
-        Some((row.name.clone(), json!({ measure: metric })))
-    };
-    Json::Object(rows.iter().filter_map(metric).collect())
-}
-
-/// Writes the results of one run to a folder in all formats.
-fn write_all(folder: &Path, subjects: &[Subject], rows: &[Row]) {
-    chart::comparison(&folder.join("comparison.svg"), subjects, rows);
-    for (name, text) in [
-        ("table.md", table(subjects, rows)),
-        ("github-action-benchmark.json", format!("{:#}\n", json(rows))),
-        ("bencher.json", format!("{:#}\n", bmf(rows))),
-    ] {
-        fs::write(folder.join(name), text).expect(name);
+            print!("{}", map::markdown(&table));
+        }
     }
-}
-
-fn main() -> ExitCode {
-    let Arguments { options } = Arguments::parse();
-    supervise(|| bench(options), || ())
-}
-
-fn bench(options: Bench) -> ExitCode {
-    if options.map {
-        print!("{}", map::tables());
-        return ExitCode::SUCCESS;
-    }
-    let work = subjects::Work::new();
-    let subjects = match options.json || options.bmf {
-        true => subjects::ours_and_floor(&work),
-        false => subjects::all(&work, options.upstream.as_deref()),
-    };
-    let rows = measure_all(&subjects);
-    options.out.iter().for_each(|folder| write_all(folder, &subjects, &rows));
-    options.svg.iter().for_each(|file| chart::comparison(file, &subjects, &rows));
-    match (options.json, options.bmf) {
-        (true, _) => println!("{:#}", json(&rows)),
-        (_, true) => println!("{:#}", bmf(&rows)),
-        _ => print!("{}", table(&subjects, &rows)),
-    }
-    ExitCode::SUCCESS
 }

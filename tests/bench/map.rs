@@ -1,5 +1,5 @@
-//! What each byte of the files of `scripts/build` is: headers, functions by their symbols, strings,
-//! and for the code the lines of the source by the line tables.
+//! What each byte of the files of `scripts/build` is: headers, functions by their symbols, strings, and for the code
+//! the lines of the source by the line tables.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,24 +9,44 @@ use addr2line::Loader;
 use goblin::elf::Elf;
 use goblin::elf::sym::STT_FUNC;
 
-use crate::markdown;
 use harness::programs::{Platform, dist, platforms, root};
 
 /// A part of a file: its name and its bytes, in the order of the file.
-pub type Part = (String, u64);
+type Part = (String, u64);
 
 /// A line of the source: the path and the number.
 type Line = (String, u32);
 
-/// The parts of the file of a platform.
-pub fn parts(platform: &Platform) -> Vec<Part> {
-    let bytes = fs::read(dist(&platform.architecture)).expect("scripts/build made it");
+/// The parts of the file of a platform: its headers, the functions by the symbols of the file that cargo linked, and
+/// the strings.
+fn parts(platform: &Platform) -> Vec<Part> {
+    let file = fs::read(dist(platform.architecture)).expect("scripts/build made it");
     let linked = fs::read(platform.linked()).expect("scripts/build made it");
-    xtask::elf::map(&bytes, &linked).expect("an ELF file")
+    let (header, elf) = (Elf::parse(&file).expect("an ELF file").header, Elf::parse(&linked).expect("an ELF file"));
+    let headers = u64::from(header.e_ehsize) + u64::from(header.e_phnum) * u64::from(header.e_phentsize);
+    let mut parts = vec![("headers".to_string(), headers)];
+    let mut functions: Vec<_> = elf.syms.iter().filter(|symbol| symbol.st_type() == STT_FUNC).collect();
+    functions.sort_by_key(|symbol| symbol.st_value);
+    for symbol in functions {
+        let name = elf.strtab.get_at(symbol.st_name).expect("a symbol with a name");
+        let name = format!("{:#}", rustc_demangle::demangle(name));
+        parts.push((format!("`{}`", name.rsplit("::").next().unwrap_or_default()), symbol.st_size));
+    }
+    let rodata = elf.section_headers.iter().find(|section| elf.shdr_strtab.get_at(section.sh_name) == Some(".rodata"));
+    let strings = file.len() - rodata.map_or(0, |section| section.sh_size as usize);
+    let named: u64 = parts.iter().map(|(_, size)| size).sum();
+    // Padding; on ppc64le the traceback tables behind the functions, too.
+    parts.push(("between functions".into(), strings as u64 - named));
+    for string in file[strings..].split_inclusive(|byte| *byte == b'\n') {
+        let text = String::from_utf8_lossy(string);
+        let text = text.trim_matches(|letter: char| letter.is_control());
+        parts.push((format!("\"{text}\""), string.len() as u64));
+    }
+    parts
 }
 
-/// How many bytes of code each line of the source has. What was inlined counts for the line of
-/// pause's own source that calls it.
+/// How many bytes of code each line of the source has. What was inlined counts for the line of pause's own source that
+/// calls it.
 fn lines(platform: &Platform) -> BTreeMap<Line, u64> {
     let path = platform.linked();
     let loader = Loader::new(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -53,7 +73,7 @@ fn lines(platform: &Platform) -> BTreeMap<Line, u64> {
 /// Two tables with a column for each platform: the parts of the files, and the lines of the source.
 pub fn tables() -> String {
     let platforms = platforms();
-    let names = platforms.iter().map(|platform| platform.architecture.clone());
+    let names = platforms.iter().map(|platform| platform.architecture.to_string());
     let head = |title: &str| [title.to_string()].into_iter().chain(names.clone()).collect();
     let all: Vec<_> = platforms.iter().map(|platform| parts(platform)).collect();
     let mut order: Vec<&String> = Vec::new();
@@ -92,4 +112,11 @@ fn title((file, number): &Line) -> String {
         Some(line) => format!("{file}:{number} `{}`", line.trim().replace('|', "\\|")),
         None => file.clone(),
     }
+}
+
+/// A table in Markdown, whose first column has names.
+pub fn markdown(rows: &[Vec<String>]) -> String {
+    let line = |row: &Vec<String>| format!("| {} |\n", row.join(" | "));
+    let rule = format!("|---|{}\n", "--:|".repeat(rows[0].len() - 1));
+    line(&rows[0]) + &rule + &rows[1..].iter().map(line).collect::<String>()
 }

@@ -1,18 +1,17 @@
 //! An OCI bundle with pause and a busybox, run by an OCI runtime without an engine.
 
 use std::cell::RefCell;
-use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::Work;
 use crate::node::LIMIT;
+use crate::work::Work;
 use harness::programs::{HOST, dist};
-use harness::{run, unique, until_at_most};
+use harness::{run, text, unique, until_at_most};
 
 /// An OCI runtime, and the options that it needs on this machine.
 #[derive(Clone)]
@@ -20,7 +19,7 @@ pub struct Runtime {
     pub name: &'static str,
     pub program: PathBuf,
     pub options: Vec<String>,
-    /// Whether it wants a /sys/fs/cgroup of version 2 alone, which this machine does not have.
+    /// Whether it needs a /sys/fs/cgroup of version 2 alone, which this machine does not have.
     pub unified: bool,
 }
 
@@ -28,27 +27,19 @@ impl Runtime {
     fn command(&self) -> Command {
         let mut command = Command::new("unshare");
         // A mount namespace of its own: what is mounted there is seen by nobody else.
-        command.args(["--mount", "sh", "-ec"]);
-        command.arg(match self.unified {
+        command.args(["--mount", "sh", "-ec"]).arg(match self.unified {
             true => "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; exec \"$@\"",
             false => "exec \"$@\"",
         });
-        command.arg("sh").arg(&self.program).args(&self.options);
-        command.stdin(Stdio::null());
+        command.arg("sh").arg(&self.program).args(&self.options).stdin(Stdio::null());
         command
     }
 
-    /// The first line that it prints of its version.
+    /// Its name and version.
     pub fn version(&self) -> String {
-        let output = self.output(&["--version"]);
-        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        let output = String::from_utf8_lossy(&self.output(&["--version"]).stdout).into_owned();
         let line = output.lines().next().unwrap_or_default();
         format!("{} {}", self.name, line.rsplit([' ', '-']).next().unwrap_or_default())
-    }
-
-    /// Removes a container, also one that runs.
-    pub fn delete(&self, id: &str) {
-        self.output(&["delete", "--force", id]);
     }
 
     fn output(&self, arguments: &[&str]) -> Output {
@@ -57,10 +48,10 @@ impl Runtime {
     }
 }
 
-/// A container with a root that is read-only, a `/tmp` and a network namespace without
-/// interfaces. It is removed when it goes out of scope.
+/// A container with a root that is read-only, a `/tmp` and a network namespace without interfaces. It is removed when
+/// it goes out of scope.
 pub struct Bundle {
-    pub runtime: Runtime,
+    runtime: Runtime,
     pub id: String,
     folder: PathBuf,
     /// The runtime in the foreground, and what the container prints.
@@ -72,15 +63,12 @@ impl Bundle {
     pub fn new(work: &Work, runtime: &Runtime, arguments: &[&str]) -> Self {
         let tree = work.folder.join("bundle");
         if !tree.exists() {
-            let text = |name: &str| work.folder.join(name).display().to_string();
-            run("cp", &["-a", &text("root"), &text("bundle")]);
-            fs::copy(dist(&HOST), tree.join("pause")).expect("pause");
+            run("cp", &["-a", text(&work.folder.join("root")), text(&tree)]);
+            run("cp", &[text(&dist(&HOST)), text(&tree.join("pause"))]);
         }
         let id = unique(runtime.name);
         let folder = work.folder.join(&id);
-        fs::create_dir(&folder).expect("a folder");
-        let namespaces =
-            ["pid", "ipc", "uts", "mount", "network"].map(|name| json!({"type": name}));
+        let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|name| json!({"type": name}));
         let config = json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -101,31 +89,32 @@ impl Bundle {
             ],
             "linux": {"namespaces": namespaces},
         });
-        fs::write(folder.join("config.json"), config.to_string()).expect("a file");
+        harness::write(&folder.join("config.json"), &config.to_string());
         Self { runtime: runtime.clone(), id, folder, running: RefCell::new(None) }
     }
 
-    /// Adds a program to the root of the containers, under its name.
-    pub fn add(&self, program: &Path) {
-        let name = program.file_name().expect("a name");
-        let tree = self.folder.with_file_name("bundle");
-        fs::copy(program, tree.join(name)).expect("the program");
+    /// A container that runs `arguments`.
+    #[track_caller]
+    pub fn started(work: &Work, runtime: &Runtime, arguments: &[&str]) -> Self {
+        let bundle = Self::new(work, runtime, arguments);
+        bundle.start("run", &[]);
+        bundle
     }
 
-    /// Runs a command of the runtime for this container: the name of the command, and what
-    /// stands before and after the ID.
+    /// A container in which pause sleeps.
+    #[track_caller]
+    pub fn sleeping(work: &Work, runtime: &Runtime, arguments: &[&str]) -> Self {
+        let bundle = Self::started(work, runtime, arguments);
+        bundle.sleeps();
+        bundle
+    }
+
+    /// Runs a command of the runtime for this container: its name, and what stands before and after the ID.
     #[track_caller]
     pub fn runtime(&self, command: &str, options: &[&str], more: &[&str]) -> String {
         let output = self.runtime.output(&[&[command], options, &[&self.id], more].concat());
-        let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{} {command} {options:?} {more:?}: {} {text}",
-            self.runtime.name,
-            stderr.trim().replace('\n', " ")
-        );
-        text
+        assert!(output.status.success(), "{} {command} {options:?} {more:?}: {output:?}", self.runtime.name);
+        String::from_utf8_lossy(&output.stdout).trim().to_string()
     }
 
     /// Starts the container, by `run` or by `restore` with its options.
@@ -152,8 +141,7 @@ impl Bundle {
     pub fn sleeps(&self) {
         until_at_most(*LIMIT, "pause sleeps in the container", || {
             let line = "test \"$(cut -d' ' -f2,3 /proc/1/stat)\" = '(pause) S'";
-            let output = self.runtime.output(&["exec", &self.id, "sh", "-c", line]);
-            output.status.success().then_some(())
+            self.runtime.output(&["exec", &self.id, "sh", "-c", line]).status.success().then_some(())
         });
     }
 
@@ -163,25 +151,16 @@ impl Bundle {
         self.runtime("exec", &[], &["sh", "-ec", line])
     }
 
-    /// Sends a signal to pause.
     #[track_caller]
     pub fn kill(&self, signal: &str) {
-        if self.runtime.name != "youki" {
-            self.runtime("kill", &[], &[signal]);
-            return;
-        }
-        // `youki kill` may write to the folder that `youki run` removes at the same time.
-        let pid = self.state().and_then(|state| state["pid"].as_i64());
-        let pid = pid.expect("the PID of the container").to_string();
-        run("kill", &[&format!("-{signal}"), &pid]);
+        self.runtime("kill", &[], &[signal]);
     }
 
     /// Waits for the end of pause: its exit status, and what it printed.
     #[track_caller]
     pub fn end(&self) -> (Option<i32>, String) {
         let (mut child, output) = self.running.take().expect("it was started");
-        let status =
-            until_at_most(*LIMIT, "the container ends", || child.try_wait().expect("its status"));
+        let status = until_at_most(*LIMIT, "the container ends", || child.try_wait().expect("its status"));
         (status.code(), output.join().expect("its output").trim().to_string())
     }
 
@@ -191,9 +170,15 @@ impl Bundle {
         self.exec("cat /proc/[0-9]*/stat 2>/dev/null | awk '$4 == 1 { printf \"%s\", $3 }'")
     }
 
+    /// Waits until pause has no child.
+    #[track_caller]
+    pub fn childless(&self) {
+        until_at_most(*LIMIT, "the orphans are gone", || self.children().is_empty().then_some(()));
+    }
+
     /// How often pause was scheduled.
-    pub fn switches(&self) -> String {
-        self.exec("awk '/ctxt_switches/ { n += $2 } END { print n }' /proc/1/status")
+    pub fn switches(&self) -> u64 {
+        self.exec("awk '/ctxt_switches/ { n += $2 } END { print n }' /proc/1/status").parse().expect("a number")
     }
 
     /// Makes 200 orphans, ends them, and waits until no child is left.
@@ -205,23 +190,18 @@ impl Bundle {
             (self.children() == "S".repeat(200)).then_some(())
         });
         self.exec(": >/tmp/gate; rm /tmp/gate");
-        until_at_most(*LIMIT, "they are gone", || self.children().is_empty().then_some(()));
+        self.childless();
     }
 
-    /// The state of the container, as the runtime reports it.
-    fn state(&self) -> Option<Value> {
-        let output = self.runtime.output(&["state", &self.id]);
-        serde_json::from_slice(&output.stdout).ok()
-    }
-
-    pub fn status(&self) -> Option<String> {
-        Some(self.state()?["status"].as_str()?.into())
+    /// Removes the container, also one that runs.
+    pub fn delete(&self) {
+        self.runtime.output(&["delete", "--force", &self.id]);
     }
 }
 
 impl Drop for Bundle {
     fn drop(&mut self) {
-        self.runtime.delete(&self.id);
+        self.delete();
         if let Some((mut child, _)) = self.running.take() {
             let _ = child.kill();
             let _ = child.wait();

@@ -1,5 +1,5 @@
-//! A kubelet without an API server runs static pods. The checks change and kill their
-//! containers, and assert that pause keeps running.
+//! A kubelet without an API server runs static pods. The checks change and kill their containers, and assert that pause
+//! keeps running.
 
 use std::fs;
 
@@ -11,6 +11,7 @@ use crate::report::Report;
 use harness::until_at_most;
 
 const WEB: &str = include_str!("config/pod.yaml");
+const CONFIG: &str = "/etc/kubernetes/kubelet.yaml";
 
 /// A static pod of the kubelet, as the runtime sees it.
 pub struct StaticPod<'a> {
@@ -21,14 +22,9 @@ pub struct StaticPod<'a> {
 impl StaticPod<'_> {
     /// The ID of its sandbox and the PID of pause, if exactly one sandbox is ready.
     fn sandbox(&self) -> Option<(String, i32)> {
-        let name = format!("^{}-", self.name);
-        let list = self.node.inspect(&format!("pods --name {name} --state ready --output json"));
-        let [one] = &list["items"].as_array()?[..] else {
-            return None;
-        };
-        let id = one["id"].as_str()?.to_string();
-        let pid = self.node.find_pause(&id)?;
-        Some((id, pid))
+        let ids = self.node.crictl(&format!("pods --quiet --no-trunc --name ^{}- --state ready", self.name));
+        let one = (ids.lines().count() == 1).then_some(ids)?;
+        self.node.find_pause(&one).map(|pid| (one, pid))
     }
 
     /// The sandbox and the state of its pause, for a comparison before and after.
@@ -45,9 +41,7 @@ impl StaticPod<'_> {
     /// The ID of the running container with this name.
     fn container(&self, name: &str) -> Option<String> {
         let (sandbox, _) = self.sandbox()?;
-        let id = self.node.crictl(&format!(
-            "ps --quiet --no-trunc --pod {sandbox} --name ^{name}$ --state running"
-        ));
+        let id = self.node.crictl(&format!("ps --quiet --no-trunc --pod {sandbox} --name ^{name}$ --state running"));
         (!id.is_empty() && !id.contains('\n')).then_some(id)
     }
 
@@ -74,23 +68,15 @@ impl StaticPod<'_> {
     }
 }
 
-/// The phase of a pod, as the kubelet reports it.
-fn phase(node: &Node, name: &str) -> Option<String> {
-    let output = node.output("curl --silent --insecure https://127.0.0.1:10250/pods");
-    let pods: Value = serde_json::from_slice(&output.stdout).ok()?;
-    let mut pods = pods["items"].as_array()?.iter();
-    let pod = pods.find(|pod| {
-        let full = pod["metadata"]["name"].as_str();
-        full.is_some_and(|full| full.starts_with(&format!("{name}-")))
-    });
-    pod?["status"]["phase"].as_str().map(String::from)
-}
-
-/// Waits until the kubelet reports a phase.
+/// Waits until the kubelet reports a phase for a pod.
 #[track_caller]
 fn reaches(node: &Node, name: &str, wanted: &str) {
     until_at_most(*LIMIT, &format!("the pod {name} is {wanted}"), || {
-        (phase(node, name)? == wanted).then_some(())
+        let output = node.output("curl --silent --insecure https://127.0.0.1:10250/pods");
+        let pods: Value = serde_json::from_slice(&output.stdout).ok()?;
+        let is =
+            |pod: &&Value| pod["metadata"]["name"].as_str().is_some_and(|full| full.starts_with(&format!("{name}-")));
+        (pods["items"].as_array()?.iter().find(is)?["status"]["phase"] == wanted).then_some(())
     });
 }
 
@@ -112,61 +98,48 @@ pub fn start(node: &Node) {
     if node.is_in_cell() {
         node.sh(OWN_SETTINGS);
     }
-    forget_pods(node);
-    start_with(node, "0%");
+    configure(node);
+    run(node);
 }
 
-/// On a machine that runs several kubelets one after another, the pods of the last one are there.
-fn forget_pods(node: &Node) {
+/// Writes the configuration of a kubelet without pods: on a machine that runs several kubelets one after another, those
+/// of the last one are there.
+fn configure(node: &Node) {
     node.sh("rm -rf /etc/kubernetes/manifests && mkdir -p /etc/kubernetes/manifests");
+    let config = include_str!("config/kubelet.yaml").replace("@DRIVER@", node.driver());
+    node.write(CONFIG, &config);
 }
 
-/// Writes the configuration of a kubelet that wants this share of the disk to be free.
-fn configure(node: &Node, free: &str) {
-    let config = include_str!("config/kubelet.yaml");
-    let config = config.replace("@DRIVER@", node.driver()).replace("@FREE@", free);
-    node.write("/etc/kubernetes/kubelet.yaml", &config);
+fn run(node: &Node) {
+    let line = format!("kubelet --config {CONFIG} --hostname-override node");
+    node.daemon(&line, "curl --silent --fail http://127.0.0.1:10248/healthz");
 }
 
-/// Replaces the kubelet by one that sees pressure on the disk as soon as it holds some images: it
-/// removes the images that no container uses and nobody pins.
-pub fn start_with_disk_pressure(node: &Node) {
-    stop(node);
-    start_with(node, "99.9%");
-}
-
-/// Replaces that kubelet by an ordinary one.
-pub fn end_disk_pressure(node: &Node) {
-    stop(node);
-    start_with(node, "0%");
-}
-
-fn stop(node: &Node) {
-    node.sh("pkill -x kubelet; while pgrep -x kubelet; do sleep 0.1; done");
-}
-
-/// Starts a kubelet that wants this share of the disk to be free.
-fn start_with(node: &Node, free: &str) {
-    configure(node, free);
-    let line = "kubelet --config /etc/kubernetes/kubelet.yaml --hostname-override node";
-    node.daemon(line, "curl --silent --fail http://127.0.0.1:10248/healthz");
+/// Runs a kubelet that sees pressure on the disk, so that it removes the images that no container uses and nobody pins,
+/// until `done`; then an ordinary one again.
+pub fn under_disk_pressure(node: &Node, done: impl Fn() -> bool) {
+    let [from, to] = ["fs.available: 0%", "fs.available: 99.9%"];
+    for [from, to] in [[from, to], [to, from]] {
+        node.sh(&format!(
+            "sed -i 's/{from}/{to}/' {CONFIG}; pkill -x kubelet; while pgrep -x kubelet; do sleep 0.1; done"
+        ));
+        run(node);
+        until_at_most(*LIMIT, "the kubelet removes unused images", || done().then_some(()));
+    }
 }
 
 /// Has systemd start a kubelet on a machine, now and at each boot, and the runtime before it.
 pub fn install(node: &Node) {
-    forget_pods(node);
-    configure(node, "0%");
+    configure(node);
     node.write("/etc/systemd/system/kubelet.service", include_str!("config/kubelet.service"));
     // The folder with it is mounted late.
     node.sh("cp $(command -v kubelet) /usr/local/bin; systemctl enable --quiet --now containerd kubelet");
 }
 
 pub fn manifest(node: &Node, name: &str, text: &str) {
-    let path = node.path("/etc/kubernetes/manifests").join(name);
     // The file is renamed into place, so that the kubelet never reads a half-written one.
-    let new = node.path("/etc/kubernetes").join(name);
-    fs::write(&new, text).expect("a manifest");
-    fs::rename(new, path).expect("a manifest");
+    node.write(&format!("/etc/kubernetes/{name}"), text);
+    node.sh(&format!("mv /etc/kubernetes/{name} /etc/kubernetes/manifests"));
 }
 
 pub fn check(node: &Node, report: &mut Report) {
@@ -174,31 +147,25 @@ pub fn check(node: &Node, report: &mut Report) {
     start(node);
     let pod = StaticPod { node, name: "web" };
     manifest(node, "web.yaml", WEB);
-    report.check(
-        "a static pod with shareProcessNamespace runs, and /pause is PID 1 in both containers",
-        || {
-            let (_, pid) = pod.running();
-            is_ours(node, pid);
-            assert_eq!(status(node, pid).nspid.expect("NSpid").last(), Some(&1));
-            for name in ["nginx", "application"] {
-                assert_eq!(pod.exec(name, "cat /proc/1/comm"), "pause");
-            }
-            reaches(node, "web", "Running");
-        },
-    );
+    report.check("a static pod with shareProcessNamespace runs, and /pause is PID 1 in both containers", || {
+        let (_, pid) = pod.running();
+        is_ours(node, pid);
+        assert_eq!(status(node, pid).nspid.expect("NSpid").last(), Some(&1));
+        for name in ["nginx", "application"] {
+            assert_eq!(pod.exec(name, "cat /proc/1/comm"), "pause");
+        }
+        reaches(node, "web", "Running");
+    });
     report.check("a request goes through nginx to the application", || pod.serves("application 1"));
     report.check("200 orphans are reaped, and pause sleeps on", || {
         let (_, pid) = pod.running();
         orphans(node, pid, |line| drop(pod.exec("application", line)));
-        "0 context switches, 0 zombies".to_string()
     });
     report.check("a container that is killed starts again in the same sandbox", || {
         let (before, old) = (pod.sandbox_and_pause(), pod.runs("application"));
         let info = node.inspect(&format!("inspect {old}"));
         node.sh(&format!("kill -KILL {}", info["info"]["pid"]));
-        until_at_most(*LIMIT, "another application runs", || {
-            (pod.container("application")? != old).then_some(())
-        });
+        until_at_most(*LIMIT, "another application runs", || (pod.container("application")? != old).then_some(()));
         pod.serves("application 1");
         assert_eq!(pod.sandbox_and_pause(), before);
     });
@@ -212,17 +179,14 @@ pub fn check(node: &Node, report: &mut Report) {
     report.check("when pause is killed, the kubelet makes another sandbox", || {
         let (old, pid) = pod.running();
         node.sh(&format!("kill -KILL {pid}"));
-        until_at_most(*LIMIT, "another sandbox is ready", || {
-            (pod.sandbox()?.0 != old).then_some(())
-        });
+        until_at_most(*LIMIT, "another sandbox is ready", || (pod.sandbox()?.0 != old).then_some(()));
         is_ours(node, pod.running().1);
         pod.serves("application 2")
     });
     report.check("without its manifest the pod is gone", || {
         fs::remove_file(node.path("/etc/kubernetes/manifests/web.yaml")).expect("its manifest");
         let list = || {
-            node.crictl("pods --quiet --name ^web-")
-                + &node.crictl("ps --all --quiet --name '^(nginx|application)$'")
+            node.crictl("pods --quiet --name ^web-") + &node.crictl("ps --all --quiet --name '^(nginx|application)$'")
         };
         until_at_most(*LIMIT, "no sandbox and no container", || list().is_empty().then_some(()));
     });
@@ -234,17 +198,14 @@ pub fn check(node: &Node, report: &mut Report) {
         assert_eq!(log, concat!("pause ", env!("PAUSE_VERSION")));
         format!("Succeeded; {log}")
     });
-    report.check(
-        "a restricted pod: runAsNonRoot, read-only root, ALL dropped, RuntimeDefault",
-        || {
-            let pod = StaticPod { node, name: "restricted" };
-            manifest(node, "restricted.yaml", include_str!("config/restricted.yaml"));
-            pod.runs("sleeper");
-            let (_, pid) = pod.running();
-            is_ours(node, pid);
-            let confined = confined(node, pid);
-            orphans(node, pid, |line| drop(pod.exec("sleeper", line)));
-            confined
-        },
-    );
+    report.check("a restricted pod: runAsNonRoot, read-only root, ALL dropped, RuntimeDefault", || {
+        let pod = StaticPod { node, name: "restricted" };
+        manifest(node, "restricted.yaml", include_str!("config/restricted.yaml"));
+        pod.runs("sleeper");
+        let (_, pid) = pod.running();
+        is_ours(node, pid);
+        let confined = confined(node, pid);
+        orphans(node, pid, |line| drop(pod.exec("sleeper", line)));
+        confined
+    });
 }

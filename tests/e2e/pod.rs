@@ -38,8 +38,7 @@ pub struct Container {
     pub pid: i32,
 }
 
-/// The identity and the cost of a pause process. Both stay the same as long as pause is not
-/// replaced and not woken.
+/// The identity and the cost of a pause process. Both stay the same as long as pause is not replaced and not woken.
 #[derive(Debug, PartialEq)]
 pub struct Pause {
     pid: i32,
@@ -66,13 +65,8 @@ pub fn pause(node: &Node, pid: i32) -> Pause {
 /// Asserts that a process runs the file in `dist/`.
 #[track_caller]
 pub fn is_ours(node: &Node, pid: i32) {
-    let file = fs::read(node.proc(pid, "exe")).expect("its file");
-    let ours = fs::read(dist(&HOST)).expect("pause");
-    assert!(
-        file == ours,
-        "the node's sandboxes run another pause, of {} bytes: import and pin this one as docs/switch.md says",
-        file.len()
-    );
+    let [file, ours] = [node.proc(pid, "exe"), dist(&HOST)].map(|file| fs::read(file).expect("a program"));
+    assert!(file == ours, "the node's sandboxes run another pause, of {} bytes", file.len());
 }
 
 /// Asserts that the pause of a restricted pod has no rights, and returns its user.
@@ -90,33 +84,33 @@ pub fn confined(node: &Node, pid: i32) -> String {
 /// The PIDs of the children of a process, zombies included.
 pub fn children(node: &Node, pid: i32) -> Vec<String> {
     let children = fs::read_to_string(node.proc(pid, &format!("task/{pid}/children")));
-    let children = children.expect("its children");
-    children.split_whitespace().map(String::from).collect()
+    children.expect("its children").split_whitespace().map(String::from).collect()
 }
 
-/// Makes 200 orphans, whose new parent is the pause `pid`, kills them, and waits until pause
-/// has no child. `exec` runs a shell command in a container.
+/// Makes 200 orphans, whose new parent is the pause `pid`, kills them, and waits until pause has no child. `exec` runs
+/// a shell command in a container.
 #[track_caller]
 pub fn orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) {
     let before = pause(node, pid);
     exec("for i in $(seq 200); do (sleep 600 >/dev/null 2>&1 &); done");
-    let all = until("pause is the parent of 200 orphans", || {
-        Some(children(node, pid)).filter(|all| all.len() == 200)
-    });
+    let all = until("pause is the parent of 200 orphans", || Some(children(node, pid)).filter(|all| all.len() == 200));
     node.sh(&format!("kill {}", all.join(" ")));
     until("they are gone", || children(node, pid).is_empty().then_some(()));
     assert_eq!(pause(node, pid), before, "pause was woken");
 }
 
-/// Makes 1,000 orphans, of which the pause `pid` traces 100, and waits until it has reaped all.
-/// `exec` runs a shell command in a container. Returns how often pause was woken.
+/// Makes 1,000 orphans, of which the pause `pid` traces 100, and waits until it has reaped all. `exec` runs a shell
+/// command in a container. Returns how often pause was woken, for the evidence.
 #[track_caller]
-pub fn traced_orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) -> u64 {
+pub fn traced_orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) -> String {
     let sleeps = || status(node, pid).voluntary_ctxt_switches.expect("Linux 2.6.23");
     let before = sleeps();
     exec("/orphans traced");
     until("they are gone", || children(node, pid).is_empty().then_some(()));
-    sleeps() - before
+    let woken = sleeps() - before;
+    // On a busy machine the kernel may let pause wait for a lock while it reaps, which counts as well.
+    assert!((1..=200).contains(&woken), "woken {woken} times");
+    format!("0 zombies; woken {woken} times by 1,000 orphans of which it traces 100")
 }
 
 impl<'a> CriPod<'a> {
@@ -128,13 +122,11 @@ impl<'a> CriPod<'a> {
     #[track_caller]
     pub fn with(node: &'a Node, mode: Mode, security: Value, options: &str) -> Self {
         let name = unique("e2e");
-        let mut context = json!({"namespace_options": {"pid": mode as i32}});
-        merge(&mut context, security);
         let config = json!({
             "metadata": {"name": name, "namespace": "pause-e2e", "uid": name},
             "hostname": "pod",
             "log_directory": format!("/run/log/{name}"),
-            "linux": {"cgroup_parent": node.parent(), "security_context": context},
+            "linux": {"cgroup_parent": node.parent(), "security_context": context(mode, security)},
         });
         let config = node.file(&format!("{name}.json"), &config).display().to_string();
         let id = node.crictl(&format!("runp {options} {config}"));
@@ -152,20 +144,16 @@ impl<'a> CriPod<'a> {
     /// The same with more fields for the security context.
     #[track_caller]
     pub fn start_with(&self, name: &str, image: &str, security: Value) -> Container {
-        let mut context = json!({"namespace_options": {"pid": self.mode as i32}});
-        merge(&mut context, security);
         let config = json!({
             "metadata": {"name": name},
             "image": {"image": format!("localhost/e2e:{image}")},
             "log_path": format!("{name}.log"),
-            "linux": {"security_context": context},
+            "linux": {"security_context": context(self.mode, security)},
         });
-        let file = format!("{}-{name}.json", self.id);
-        let file = self.node.file(&file, &config).display().to_string();
-        let id = self.node.crictl(&format!("create {} {file} {}", self.id, self.config));
+        let file = self.node.file(&format!("{}-{name}.json", self.id), &config);
+        let id = self.node.crictl(&format!("create {} {} {}", self.id, file.display(), self.config));
         self.node.crictl(&format!("start {id}"));
-        let info = self.node.inspect(&format!("inspect {id}"));
-        let pid = info["info"]["pid"].as_i64().expect("its PID") as i32;
+        let pid = self.node.inspect(&format!("inspect {id}"))["info"]["pid"].as_i64().expect("its PID") as i32;
         Container { id, pid }
     }
 
@@ -185,17 +173,25 @@ impl<'a> CriPod<'a> {
         link.expect("a namespace").display().to_string()
     }
 
+    /// What crictl shows of the sandbox.
+    pub fn inspect(&self) -> Value {
+        self.node.inspect(&format!("inspectp {}", self.id))
+    }
+
     pub fn state(&self) -> String {
-        let info = self.node.inspect(&format!("inspectp {}", self.id));
-        info["status"]["state"].as_str().expect("a state").to_string()
+        self.inspect()["status"]["state"].as_str().expect("a state").to_string()
+    }
+
+    /// Sends a signal to pause from the node.
+    #[track_caller]
+    pub fn kill(&self, signal: &str) {
+        self.node.sh(&format!("kill -{signal} {}", self.pid));
     }
 
     /// Waits until the runtime reports the end of pause, and asserts its exit status.
     #[track_caller]
     pub fn ended(&self, status: i64) {
-        until_at_most(*LIMIT, "the sandbox is not ready", || {
-            (self.state() == "SANDBOX_NOTREADY").then_some(())
-        });
+        until_at_most(*LIMIT, "the sandbox is not ready", || (self.state() == "SANDBOX_NOTREADY").then_some(()));
         assert_eq!(self.node.exit_status(&self.id), status);
     }
 
@@ -219,13 +215,8 @@ impl Drop for CriPod<'_> {
     }
 }
 
-/// Adds the fields of `more` to an object, nested objects included.
-fn merge(object: &mut Value, more: Value) {
-    let object = object.as_object_mut().expect("an object");
-    for (name, value) in more.as_object().expect("an object") {
-        match object.get_mut(name) {
-            Some(inner) if inner.is_object() => merge(inner, value.clone()),
-            _ => drop(object.insert(name.clone(), value.clone())),
-        }
-    }
+/// A security context: the PID namespace, and more fields.
+fn context(mode: Mode, mut more: Value) -> Value {
+    more["namespace_options"]["pid"] = json!(mode as i32);
+    more
 }

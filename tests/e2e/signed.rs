@@ -1,167 +1,95 @@
-//! A release that is signed and pushed, as others have it: verified by the commands and policies of
-//! docs/verify.md, mirrored by each command of its table, and pulled by CRI-O and containerd.
+//! A release that `scripts/release` makes and `scripts/publish` pushes and signs, and whether others accept it: cosign
+//! 3, podman and skopeo with a policy, as docs/verify.md says. podman and skopeo of Debian 12 are built without
+//! sigstore, so they run in a root of Debian 13.
 
 use std::fs;
+use std::process::Command;
 
-use harness::checkout::COMMIT;
-use harness::debian::Debian;
-use harness::{documentation, run, text};
+use xtask::project::debian_mirror;
 
-use crate::Work;
-use crate::images::{Images, PAUSE};
-use crate::node::{Node, Runtime, bin};
+use harness::cell::Cell;
+use harness::checkout::{COMMIT, Checkout};
+use harness::{Folder, run, text};
+
+use crate::images::Images;
 use crate::report::Report;
+use crate::work::{Work, bin};
 
-/// The image in the registry of the cell.
-const THERE: &str = "127.0.0.1:5000/pause";
+/// The image in the registry of the container environment.
+const NAME: &str = "127.0.0.1:5000/pause";
 
-/// The podman and skopeo of Debian 12 are built without sigstore.
-const PACKAGES: &str =
-    "git skopeo podman docker-registry iproute2 curl openssl gcc libc6-dev ca-certificates";
+/// A key, whose private half has no password.
+const KEY: &str = "COSIGN_PASSWORD= cosign generate-key-pair --output-key-prefix ../key 2>/dev/null";
 
-const TOOLS: [&str; 4] = ["cosign", "crane", "oras", "regctl"];
-
-/// A block of docs/verify.md, with the registry of the tests.
-fn block(heading: &str, language: &str) -> String {
-    documentation::block(heading, language).replace("registry.example", "127.0.0.1:5000")
+/// A block of code of docs/verify.md, which begins with `start`, with the registry of this check.
+fn block(start: &str) -> String {
+    let page = fs::read_to_string(harness::programs::root().join("docs/verify.md")).expect("a page");
+    let mut blocks = page.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
+    let block = blocks.find(|(_, code)| code.starts_with(start));
+    let (_, code) = block.unwrap_or_else(|| panic!("docs/verify.md has no block that begins with {start}"));
+    code.replace("registry.example/pause", NAME)
 }
 
-pub fn check(work: &Work, images: &Images, report: &mut Report) {
-    let debian = debian();
-    for (what, script) in [
-        ("a release is pushed beside what others have signed, and pushed again", "push"),
-        ("the commands and policies of docs/verify.md accept it, and no other", "verify"),
-        ("mirrors have what docs/verify.md says, and a mirror is signed again", "mirror"),
-    ] {
-        report.check(what, || {
-            let output = debian.run(&format!("unshare --net tests/e2e/signed/{script}"));
-            output.lines().last().unwrap_or_default().to_string()
-        });
-    }
-    on_crio(&debian, work, images, report);
-    on_containerd(&debian, work, images, report);
-}
-
-/// Debian 13 with the tools, the scripts, and the blocks of docs/verify.md.
-fn debian() -> Debian {
-    let debian = Debian::new("trixie", &PACKAGES.split(' ').collect::<Vec<_>>());
-    debian.take_xtask();
-    debian.run(COMMIT);
-    for tool in TOOLS {
-        fs::copy(bin().join(tool), debian.join(&format!("usr/local/bin/{tool}"))).expect(tool);
-    }
-    let podman = "With podman, skopeo and CRI-O";
-    let rows = documentation::table("Mirror a release");
-    let rows: Vec<_> = rows.iter().map(|row| row.join("\t") + "\n").collect();
-    fs::create_dir(debian.join("docs")).expect("a folder");
-    for (name, content) in [
-        ("version", env!("PAUSE_VERSION").into()),
-        ("files.sh", block("The files", "sh")),
-        ("cosign.sh", block("With cosign", "sh")),
-        ("policy.json", block(podman, "json")),
-        ("pause.yaml", block(podman, "yaml")),
-        ("mirror.json", documentation::block("Mirror a release", "json")),
-        ("sign.sh", block("Mirror a release", "sh")),
-        ("mirrors", rows.concat()),
-    ] {
-        fs::write(debian.join("docs").join(name), content).expect(name);
-    }
-    let registries = "[[registry]]\nlocation = '127.0.0.1'\ninsecure = true\n";
-    fs::write(debian.join("etc/containers/registries.conf"), registries).expect("a file");
-    debian.run("sed '/^auth:/,/path:/d' /etc/docker/registry/config.yml >/registry.yml");
-    debian
-}
-
-/// Starts a registry with the release in the cell of a node, and brings the key.
-fn serve(node: &Node, debian: &Debian) {
-    let from = debian.join("var/lib/docker-registry/docker");
-    run("cp", &["-r", text(&from), text(&node.path("/var/lib/docker-registry"))]);
-    node.cell().registry();
-    node.write(
-        "/etc/containers/pause.pub",
-        &fs::read_to_string(debian.join("key.pub")).expect("it"),
-    );
-}
-
-/// The reason why an image is not pulled.
-fn refusal(node: &Node, tag: &str) -> String {
-    let output = node.crictl_output(&format!("pull {THERE}:{tag}"));
-    assert!(!output.status.success(), "it was taken");
-    String::from_utf8_lossy(&output.stderr).trim().into()
-}
-
-fn on_crio(debian: &Debian, work: &Work, images: &Images, report: &mut Report) {
-    let node = Node::new(Runtime::Crio, PAUSE, work, images);
-    report.versions(&node.programs);
-    serve(&node, debian);
-    let podman = "With podman, skopeo and CRI-O";
-    node.write("/etc/containers/policy.json", &block(podman, "json"));
-    node.write("/etc/containers/registries.d/pause.yaml", &block(podman, "yaml"));
-    let refused = |tag: &str, why: &str| {
-        let stderr = refusal(&node, tag);
-        let reason = stderr.split("Source image rejected: ").nth(1);
-        let reason = reason.unwrap_or_else(|| panic!("not for its signature: {stderr}"));
-        assert!(reason.contains(why), "{reason}");
-        reason.split(';').next().unwrap_or_default().to_string()
+pub fn check(_: &Work, _: &Images, report: &mut Report) {
+    let (environment, checkout, debian) = (Cell::start(), Checkout::new("signed"), Folder::for_all("trixie"));
+    environment.registry();
+    let inside = |line: &str| {
+        let line = format!("cd {} && export PATH={}:$PATH && {line}", text(checkout.path()), text(&bin()));
+        environment.run(&line)
     };
-    report.check("CRI-O pulls an image with the signature that the policy demands", || {
-        node.crictl(&format!("pull {THERE}:{}", env!("PAUSE_VERSION")));
+    checkout.run(COMMIT);
+    report.check("scripts/release makes all files, and a second run the same ones", || {
+        checkout
+            .run("scripts/release && cp dist/SHA256SUMS .. && scripts/release && cmp dist/SHA256SUMS ../SHA256SUMS");
+        checkout.run("wc -l <dist/SHA256SUMS") + " files"
     });
-    report.check("CRI-O refuses an altered image with the signature of ours beside it", || {
-        refused("unsigned", "does not match")
+    report.check("scripts/publish pushes and signs it", || {
+        inside(&format!("{KEY} && COSIGN_PASSWORD= PAUSE_INSECURE=1 scripts/publish {NAME} --key ../key.key && cp ../key.pub dist/pause.pub"))
     });
-    report.check("CRI-O refuses an unsigned image", || {
-        let alone = harness::programs::root().join("dist/pause-linux-arm64.oci.tar");
-        node.sh(&format!(
-            "skopeo copy --quiet --format v2s2 --dest-tls-verify=false oci-archive:{} docker://{THERE}:other",
-            alone.display()
-        ));
-        refused("other", "no signature exists")
+    report.check("cosign 3 accepts the files, the image and the SBOM, by the commands of docs/verify.md", || {
+        let line = block("cosign verify-blob").replace("cosign verify ", "cosign verify --allow-http-registry ");
+        let line = line.replace("verify-attestation ", "verify-attestation --allow-http-registry ");
+        inside(&format!("cd dist && {}", line.trim().replace('\n', " && ").replace("\\ && ", "")));
+        inside("cosign version 2>&1 | grep GitVersion")
     });
-}
-
-fn on_containerd(debian: &Debian, work: &Work, images: &Images, report: &mut Report) {
-    let node = Node::new(Runtime::Containerd2, PAUSE, work, images);
-    report.versions(&node.programs);
-    serve(&node, debian);
-    let config = node.path("/etc/containerd/config.toml");
-    let config =
-        fs::read_to_string(config).expect("a configuration") + &block("With containerd", "toml");
-    let verifier = "/opt/containerd/image-verifier/bin/pause";
-    node.write(verifier, &block("With containerd", "sh"));
-    node.sh(&format!("chmod 755 {verifier}"));
-    let restart = |config: &str| {
-        node.write("/etc/containerd/config.toml", config);
-        node.sh("pkill -x containerd; while pgrep -x containerd; do sleep 0.1; done");
-        node.start();
-    };
-    restart(&config);
-    report.check("containerd with the verifier of docs/verify.md pulls a signed image", || {
-        node.crictl(&format!("pull {THERE}:{}", env!("PAUSE_VERSION")));
-    });
-    report.check("containerd refuses an altered image, by the verifier", || {
-        let stderr = refusal(&node, "unsigned");
-        assert!(stderr.contains("verifier pause rejected image"), "{stderr}");
-        "verifier pause rejected image".to_string()
-    });
-    let images = "[plugins.'io.containerd.cri.v1.images'";
-    let mirrors = format!(
-        "{images}.registry.mirrors.'127.0.0.1:5000']\nendpoint = ['http://127.0.0.1:5000']\n"
-    );
-    for (name, config) in [
-        ("DiscardUnpackedLayers", format!("{config}{images}]\ndiscard_unpacked_layers = true\n")),
-        ("Registry.Mirrors", config.replace("config_path =", "# config_path =") + &mirrors),
-    ] {
-        report.check(
-            &format!("containerd with {name} skips the verifier, and says so in its log"),
-            || {
-                restart(&config);
-                node.crictl(&format!("pull {THERE}:unsigned"));
-                node.crictl(&format!("rmi {THERE}:unsigned"));
-                let says =
-                    format!("Found '{name}' in CRI config.*Falling back to local image pull mode");
-                node.sh(&format!("grep -o \"{says}\" /run/containerd.log"))
-            },
+    report.check("cosign 3 refuses another key, and a file that was changed", || {
+        inside(&KEY.replace("../key", "../other"));
+        let verify = "--insecure-ignore-tlog=true --allow-http-registry";
+        inside(&format!("! cosign verify --key ../other.pub {verify} {NAME}:{} 2>/dev/null", env!("PAUSE_VERSION")));
+        inside(
+            "cd dist && cp SHA256SUMS ../changed && echo >>../changed && ! cosign verify-blob --key pause.pub \
+             --insecure-ignore-tlog=true --bundle SHA256SUMS.sigstore.json ../changed 2>/dev/null",
         );
+    });
+    let mirror = debian_mirror().expect("a mirror");
+    let packages = "--include=podman,skopeo,ca-certificates";
+    let source = format!("deb [check-valid-until=no] {mirror} trixie main");
+    run("mmdebstrap", &["--quiet", "--variant=apt", packages, "trixie", text(&debian), &source]);
+    let write = |path: &str, content: &str| harness::write(&debian.join(path), content);
+    write("etc/containers/policy.json", &block("{"));
+    write("etc/containers/registries.d/pause.yaml", &block("docker:"));
+    write("etc/containers/registries.conf", "[[registry]]\nlocation = '127.0.0.1:5000'\ninsecure = true\n");
+    run("cp", &[text(&checkout.parent().join("key.pub")), text(&debian.join("etc/containers/pause.pub"))]);
+    let enter = |line: &str| {
+        let mut chroot: Command = environment.command("chroot");
+        let line = format!("mount -t proc proc /proc; mount -t tmpfs tmpfs /run; mkdir -p /var/tmp; {line}");
+        let output = chroot.arg(&*debian).args(["sh", "-c", &line]).output().expect("chroot");
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let version = env!("PAUSE_VERSION");
+    for (tool, pull) in [
+        ("podman", "podman --storage-driver vfs pull --quiet"),
+        ("skopeo", "rm -rf /copy; skopeo copy --quiet --dest-compress=false"),
+    ] {
+        let (prefix, to) = if tool == "skopeo" { ("docker://", " dir:/copy") } else { ("", "") };
+        report.check(&format!("{tool} with the policy of docs/verify.md pulls it, and no unsigned image"), || {
+            let (accepted, says) = enter(&format!("{pull} {prefix}{NAME}:{version}{to}"));
+            assert!(accepted, "{says}");
+            // In another format it is another manifest, which nobody has signed.
+            inside(&format!("skopeo copy --quiet --format v2s2 --dest-tls-verify=false oci-archive:dist/pause.oci.tar docker://{NAME}:unsigned"));
+            let (accepted, says) = enter(&format!("{pull} {prefix}{NAME}:unsigned{to}"));
+            assert!(!accepted && says.contains("no signature exists"), "{says}");
+            enter(&format!("{tool} --version")).1.trim().to_string()
+        });
     }
 }

@@ -1,18 +1,18 @@
-//! A cell: namespaces and control groups in which container engines run with their ordinary
-//! configuration and paths, separate from this machine and from other tests. pause is PID 1
-//! of the cell; when it is killed, every process of the cell ends.
+//! A cell: namespaces and control groups in which container engines run with their ordinary configuration and paths,
+//! separate from this machine and from other tests. pause is PID 1 of the cell; when it is killed, every process of the
+//! cell ends.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::launch::checked;
+use crate::fork::checked;
 use crate::programs::host;
 use crate::{cgroup, unique, until};
 
-/// Joins the control groups of the cell, then enters new namespaces. Changes below /etc, /opt
-/// and /var go to an overlay that is lost at the end.
+/// Joins the control groups of the cell, then enters new namespaces. Changes below /etc, /opt and /var go to an overlay
+/// that is lost at the end.
 const START: &str = r#"
 set -e
 for group in "$@"; do echo $$ >"$group/cgroup.procs"; done
@@ -43,25 +43,6 @@ END
     exec "$PAUSE"' sh "$@"
 "#;
 
-/// Everything on the machine, outside of all cells, with `name` in its own name: mounts,
-/// control groups and files. `name` is that of a cell or of something made in one.
-pub fn left_behind(name: &str) -> Vec<String> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-    let mut left: Vec<_> =
-        mounts.lines().filter(|line| line.contains(name)).map(String::from).collect();
-    let pattern = format!("*{name}*");
-    for (folder, depth) in
-        [("/sys/fs/cgroup", "9"), ("/run", "5"), ("/etc", "3"), ("/opt", "3"), ("/var/lib", "5")]
-    {
-        // A file that disappears while find runs is no error.
-        let find =
-            Command::new("find").args([folder, "-maxdepth", depth, "-name", &pattern]).output();
-        let found = String::from_utf8_lossy(&find.expect("find").stdout).into_owned();
-        left.extend(found.lines().map(String::from));
-    }
-    left
-}
-
 pub struct Cell {
     /// The unique name of its control groups.
     pub name: String,
@@ -69,8 +50,8 @@ pub struct Cell {
     /// The PID, outside of the cell, of its PID 1.
     pub init: i32,
     pub groups: Vec<PathBuf>,
-    /// What programs write to join the cell's own processes, if only version 2 is there. A
-    /// daemon outside would find its containers outside of its view.
+    /// What programs write to join the cell's own processes, if only version 2 is there. A daemon outside would find
+    /// its containers outside of its view.
     leaf: Option<PathBuf>,
     /// The PATH for programs in the cell, if it is not that of the tests.
     pub path: Option<String>,
@@ -122,8 +103,8 @@ impl Cell {
             let name = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
             name.starts_with("pause").then_some(child)
         });
-        // A group with processes can hand no controller down, so they go into a leaf
-        // (cgroups(7), "no internal processes").
+        // A group with processes can hand no controller down, so they go into a leaf (cgroups(7), "no internal
+        // processes").
         if let Some(leaf) = &cell.leaf {
             let group = &cell.groups[0];
             fs::create_dir(group.join("init")).expect("a leaf");
@@ -189,10 +170,7 @@ impl Cell {
     pub fn registry(&self) {
         // Debian's configuration without its password file.
         self.run("sed '/^auth:/,/path:/d' /etc/docker/registry/config.yml >/run/registry.yml");
-        self.daemon(
-            "docker-registry serve /run/registry.yml",
-            "curl --silent --fail 127.0.0.1:5000/v2/",
-        );
+        self.daemon("docker-registry serve /run/registry.yml", "curl --silent --fail 127.0.0.1:5000/v2/");
     }
 
     pub fn docker() -> Self {
@@ -212,10 +190,7 @@ impl Drop for Cell {
     fn drop(&mut self) {
         if self.init == 0 {
             let _ = self.unshare.kill(); // and the kernel its child
-            let _ = std::io::copy(
-                self.unshare.stderr.as_mut().expect("a pipe"),
-                &mut std::io::stderr(),
-            );
+            let _ = std::io::copy(self.unshare.stderr.as_mut().expect("a pipe"), &mut std::io::stderr());
         } else {
             // The kernel kills the other processes first; unshare ends after all of them.
             // SAFETY: a child of unshare, which has not reaped it.

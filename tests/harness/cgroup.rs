@@ -1,8 +1,6 @@
 //! Control groups of version 1 and 2. A "hybrid" machine has both.
 
-use std::ffi::CString;
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::{unique, until};
@@ -23,9 +21,8 @@ impl Cgroup {
             hand_down(&mount);
         }
         let path = mount.join(unique("group"));
-        fs::create_dir(&path).unwrap_or_else(|error| {
-            panic!("{}: {error}: cgroups want root: run scripts/test", path.display())
-        });
+        fs::create_dir(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}: cgroups want root: run scripts/test", path.display()));
         Self { path, unified }
     }
 
@@ -44,19 +41,7 @@ impl Cgroup {
         text.unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_string()
     }
 
-    /// The number in a file of the group.
-    #[track_caller]
-    pub fn number(&self, name: &str) -> u64 {
-        self.get(name).parse().expect("a number")
-    }
-
-    /// The path of a file of the group, for a system call.
-    pub fn file(&self, name: &str) -> CString {
-        CString::new(self.path.join(name).into_os_string().into_vec()).expect("no NUL")
-    }
-
-    /// Limits the group to 1 ms of CPU time in each second, the smallest quota that the kernel
-    /// takes.
+    /// Limits the group to 1 ms of CPU time in each second, the smallest quota that the kernel takes.
     #[track_caller]
     pub fn limit_cpu(&self) {
         match self.unified {
@@ -78,9 +63,7 @@ impl Cgroup {
         let state = states[usize::from(frozen)];
         self.set(file, state);
         let wanted = format!("{prefix}{state}");
-        until("frozen or thawed", || {
-            self.get(event).lines().any(|line| line == wanted).then_some(())
-        });
+        until("frozen or thawed", || self.get(event).lines().any(|line| line == wanted).then_some(()));
     }
 
     /// Moves a process into the group.
@@ -128,8 +111,8 @@ pub fn is_unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
-/// Turns on all controllers of version 2 for the groups below one. At the root they stay on: a
-/// service manager turns them on and off as its own groups need them.
+/// Turns on all controllers of version 2 for the groups below one. At the root they stay on: a service manager turns
+/// them on and off as its own groups need them.
 pub fn hand_down(group: &Path) {
     let all = fs::read_to_string(group.join("cgroup.controllers")).expect("the controllers");
     for controller in all.split_whitespace() {
@@ -147,14 +130,12 @@ pub fn mounts() -> Vec<PathBuf> {
 /// The fields of a line of /proc/mounts: source, mount point, type, options.
 type Mount = Vec<String>;
 
-/// The lines of /proc/mounts for the control groups of this machine. A chroot elsewhere may have
-/// them mounted a second time.
+/// The lines of /proc/mounts for the control groups of this machine. A chroot elsewhere may have them mounted a second
+/// time.
 fn hierarchies() -> Vec<Mount> {
     let mounts = fs::read_to_string("/proc/mounts").expect("/proc/mounts");
     let fields = mounts.lines().map(|line| line.split(' ').map(String::from).collect::<Mount>());
-    fields
-        .filter(|fields| fields[1].starts_with("/sys/fs/cgroup") && fields[2].starts_with("cgroup"))
-        .collect()
+    fields.filter(|fields| fields[1].starts_with("/sys/fs/cgroup") && fields[2].starts_with("cgroup")).collect()
 }
 
 /// The mount point of `controller`, and whether it is of version 2.

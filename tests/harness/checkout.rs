@@ -8,8 +8,7 @@ use std::process::Command;
 use crate::programs::{HOST, dist, root};
 use crate::{Folder, run, text};
 
-/// Copies the files of the project to a folder, without anything that was built and without those
-/// named `but`.
+/// Copies the files of the project to a folder, without anything that was built and without those named `but`.
 pub fn copy_project(to: &Path, but: &str) {
     fs::create_dir(to).expect("a folder");
     let built = ["dist", "target", "mutants.out", "mutants.out.old", but];
@@ -19,8 +18,7 @@ pub fn copy_project(to: &Path, but: &str) {
     assert!(copied.expect("cp").success());
 }
 
-/// A shell command that makes a commit of all files, without the user's settings of git, which may demand
-/// a signature.
+/// A shell command that makes a commit of all files, without the user's settings of git, which may demand a signature.
 pub const COMMIT: &str = "export GIT_CONFIG_GLOBAL=/dev/null; git init --quiet && git add --all &&
     git -c user.name=t -c user.email=t@t.example commit --quiet --allow-empty -m t";
 
@@ -65,8 +63,8 @@ impl Checkout {
     }
 }
 
-/// The scripts, their tool and pause for this machine in a folder that every user can read. The
-/// project itself may be in a folder that other users cannot enter.
+/// The scripts, their tool and pause for this machine in a folder that every user can read. The project itself may be
+/// in a folder that other users cannot enter.
 #[track_caller]
 pub fn scripts_for_all() -> Folder {
     let folder = Folder::for_all("scripts");
@@ -81,8 +79,7 @@ pub fn scripts_for_all() -> Folder {
 /// Makes a cargo folder with the downloads of the user and the given `config.toml`.
 #[track_caller]
 pub fn cargo_folder(folder: &Path, config: &str) {
-    symlink(home_of("CARGO_HOME", ".cargo").join("registry"), folder.join("registry"))
-        .expect("a link");
+    symlink(home_of("CARGO_HOME", ".cargo").join("registry"), folder.join("registry")).expect("a link");
     fs::write(folder.join("config.toml"), config).expect("a file");
 }
 
@@ -90,12 +87,4 @@ pub fn cargo_folder(folder: &Path, config: &str) {
 pub fn home_of(variable: &str, name: &str) -> PathBuf {
     let home = || Path::new(&std::env::var_os("HOME").expect("HOME")).join(name);
     std::env::var_os(variable).map_or_else(home, PathBuf::from)
-}
-
-/// A command for one of these scripts, as a user without rights.
-pub fn as_nobody(scripts: &Folder, name: &str) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--clear-groups"]).arg(scripts.join("scripts").join(name));
-    command.env("PAUSE_XTASK", scripts.join("xtask"));
-    command
 }

@@ -13,7 +13,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
 
-use crate::measure::pin;
+use crate::fork::{checked, clone, pid_namespace};
 use crate::running::Running;
 
 /// A function for the child between fork and exec. It may make system calls only.
@@ -28,44 +28,6 @@ pub struct Launch {
     init: bool,
     hooks: Vec<Hook>,
     streams: [Option<OwnedFd>; 2],
-}
-
-/// Calls fork(2) directly. The C library's function takes locks, which another thread of the
-/// test may have held when the caller was forked.
-///
-/// # Safety
-///
-/// The child may make system calls only, and none for which the C library does more.
-pub unsafe fn fork() -> i32 {
-    // SAFETY: the caller's promise.
-    unsafe { clone(libc::SIGCHLD) }
-}
-
-/// [`fork`], with new namespaces for the child and any exit signal.
-///
-/// # Safety
-///
-/// As for [`fork`].
-unsafe fn clone(flags: i32) -> i32 {
-    // SAFETY: clone without a stack and without CLONE_VM does what fork does.
-    unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as i32 }
-}
-
-/// The clone flags for a PID namespace. Without root they include a user namespace.
-pub fn pid_namespace() -> i32 {
-    // SAFETY: a system call.
-    match unsafe { libc::geteuid() } {
-        0 => libc::CLONE_NEWPID,
-        _ => libc::CLONE_NEWPID | libc::CLONE_NEWUSER,
-    }
-}
-
-/// Converts the result of a system call made in a [`Hook`].
-pub fn checked(result: impl Into<i64>) -> io::Result<()> {
-    match result.into() {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
 }
 
 impl Launch {
@@ -110,8 +72,8 @@ impl Launch {
     ///
     /// # Safety
     ///
-    /// The child is a fork of a process with threads, so the function may make system calls only:
-    /// no allocation, and no lock, which another thread may hold.
+    /// The child is a fork of a process with threads, so the function may make system calls only: no allocation, and no
+    /// lock, which another thread may hold.
     pub unsafe fn before(mut self, hook: impl Fn() -> io::Result<()> + 'static) -> Self {
         self.hooks.push(Box::new(hook));
         self
@@ -158,11 +120,6 @@ impl Launch {
         })
     }
 
-    /// Pins the program to one CPU.
-    pub fn on_cpu(self, cpu: usize) -> Self {
-        self.hook(move || pin(cpu))
-    }
-
     /// Gives the program `count` children that are zombies before the program starts.
     pub fn with_zombies(self, count: usize) -> Self {
         self.hook(move || (0..count).try_for_each(|_| leave_zombie(libc::SIGCHLD)))
@@ -196,18 +153,11 @@ impl Launch {
         self.filter(SeccompAction::KillProcess, SeccompAction::Allow, rules)
     }
 
-    fn filter(
-        self,
-        otherwise: SeccompAction,
-        action: SeccompAction,
-        rules: Vec<(i64, Vec<SeccompRule>)>,
-    ) -> Self {
+    fn filter(self, otherwise: SeccompAction, action: SeccompAction, rules: Vec<(i64, Vec<SeccompRule>)>) -> Self {
         let arch = std::env::consts::ARCH.try_into().expect("an architecture");
         let filter = SeccompFilter::new(rules.into_iter().collect(), otherwise, action, arch);
         let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
-        self.hook(move || {
-            seccompiler::apply_filter(&program).map_err(|_| io::Error::last_os_error())
-        })
+        self.hook(move || seccompiler::apply_filter(&program).map_err(|_| io::Error::last_os_error()))
     }
 
     /// Starts the program. Panics if that fails.
@@ -231,10 +181,7 @@ impl Launch {
         let words: Vec<&CString> = match self.runner.is_empty() {
             true => self.arguments.iter().collect(),
             // qemu-user wants the path of the program where argv[0] would be.
-            false => (self.runner.iter())
-                .chain([&self.program])
-                .chain(self.arguments.iter().skip(1))
-                .collect(),
+            false => (self.runner.iter()).chain([&self.program]).chain(self.arguments.iter().skip(1)).collect(),
         };
         let mut argv: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
         argv.push(ptr::null());
@@ -294,11 +241,11 @@ impl Launch {
         unsafe {
             // The child is killed when the test ends without dropping it.
             checked(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-            // A stop signal would be discarded in an orphaned process group (setpgid(2)), so the
-            // child gets a group of its own, whose parent is the test.
+            // A stop signal would be discarded in an orphaned process group (setpgid(2)), so the child gets a group of
+            // its own, whose parent is the test.
             checked(libc::setpgid(0, 0))?;
-            // Dispositions as in a terminal. Rust's runtime ignores SIGPIPE, a shell ignores SIGINT
-            // in background jobs, and posix_spawn leaves signal 32 ignored.
+            // Dispositions as in a terminal. Rust's runtime ignores SIGPIPE, a shell ignores SIGINT in background jobs,
+            // and posix_spawn leaves signal 32 ignored.
             let default = [0u64; 4];
             for signal in (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
                 let (call, old) = (libc::SYS_rt_sigaction, ptr::null_mut::<u64>());
@@ -319,8 +266,7 @@ fn c_string(text: &OsStr) -> CString {
 pub type Unwritable = fn(Launch, usize) -> Launch;
 
 /// All standard outputs and errors that take nothing.
-pub const UNWRITABLE: [Unwritable; 5] =
-    [closed, full_device, broken_pipe, socket_without_peer, full_pipe];
+pub const UNWRITABLE: [Unwritable; 5] = [closed, full_device, broken_pipe, socket_without_peer, full_pipe];
 
 fn closed(launch: Launch, number: usize) -> Launch {
     launch.closed(number as RawFd)
@@ -347,9 +293,8 @@ fn socket_without_peer(launch: Launch, number: usize) -> Launch {
     launch.hook(move || one_end(number, pair))
 }
 
-/// Makes a stream of the child one of two connected ends, and closes the other. Both are made in
-/// the child: the child of a test that starts a program at this time would inherit a copy of
-/// the other end, which stays open until execve.
+/// Makes a stream of the child one of two connected ends, and closes the other. Both are made in the child: the child
+/// of a test that starts a program at this time would inherit a copy of the other end, which stays open until execve.
 fn one_end(number: usize, connect: impl Fn(*mut RawFd) -> i32) -> io::Result<()> {
     let mut ends = [0; 2];
     checked(connect(ends.as_mut_ptr()))?;
@@ -381,9 +326,9 @@ fn block_all_signals() -> io::Result<()> {
     }
 }
 
-/// Gives the program a child that is a zombie before the program starts, in another process
-/// group, where wait4 with 0 as its first argument would not find it. The exit signal, which the
-/// kernel sends to the parent, is SIGCHLD after fork, and any other or none after clone.
+/// Gives the program a child that is a zombie before the program starts, in another process group, where wait4 with 0
+/// as its first argument would not find it. The exit signal, which the kernel sends to the parent, is SIGCHLD after
+/// fork, and any other or none after clone.
 pub fn leave_zombie(exit_signal: i32) -> io::Result<()> {
     // SAFETY: system calls only.
     unsafe {
@@ -416,8 +361,8 @@ pub fn leave_sleeper(exit_signal: i32) -> io::Result<i32> {
 
 /// Makes the calling process one of a user without a name, a group or a capability.
 pub fn become_user(id: u32) -> io::Result<()> {
-    // SAFETY: system calls only. Leaving uid 0 drops the capabilities. The functions of the C
-    // library would change the other threads of the test as well.
+    // SAFETY: system calls only. Leaving uid 0 drops the capabilities. The functions of the C library would change the
+    // other threads of the test as well.
     unsafe {
         checked(libc::syscall(libc::SYS_setgroups, 0, ptr::null::<u32>()))?;
         checked(libc::syscall(libc::SYS_setresgid, id, id, id))?;

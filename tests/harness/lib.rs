@@ -1,18 +1,16 @@
-//! What the tests share: programs that start in unusual conditions, are observed from outside,
-//! and are waited for with a time limit.
+//! What the tests share: programs that start in unusual conditions, are observed from outside, and are waited for with
+//! a time limit.
 
 pub mod cell;
 pub mod cgroup;
 pub mod checkout;
-pub mod debian;
-pub mod documentation;
+pub mod fork;
 pub mod launch;
 pub mod machine;
 pub mod measure;
 pub mod programs;
 pub mod running;
-pub mod suite;
-pub mod supervise;
+pub mod sweep;
 pub mod switch;
 
 use std::any::Any;
@@ -27,14 +25,14 @@ use std::{fs, io};
 /// The version of pause.
 pub const VERSION: &str = env!("PAUSE_VERSION");
 
-/// What pause writes; `tests/lives/contract.py` has the same lines.
+/// What pause writes (docs/contract.md). `tests/lives/contract.py` has the same lines.
 pub const WARNING: &str = "Warning: pause should be the first process";
 pub const ERROR: &str = "Error: infinite loop terminated";
 pub const INTERRUPT: &str = "Shutting down, got signal: Interrupt";
 pub const TERMINATED: &str = "Shutting down, got signal: Terminated";
 
-/// The time limit for a state that normally comes within milliseconds: a minute, as machines
-/// may be busy, or PAUSE_LIMIT in seconds. `scripts/mutants` sets it, as mutants run into it.
+/// The time limit for a state that normally comes within milliseconds: a minute, as machines may be busy, or
+/// PAUSE_LIMIT in seconds. `scripts/mutants` sets it, as mutants run into it.
 pub static LIMIT: LazyLock<Duration> = LazyLock::new(|| {
     let seconds = std::env::var("PAUSE_LIMIT").ok();
     let seconds = seconds.map(|text| text.parse().expect("PAUSE_LIMIT is a number of seconds"));
@@ -60,8 +58,8 @@ pub fn until_at_most<T>(limit: Duration, what: &str, mut look: impl FnMut() -> O
     }
 }
 
-/// A unique name for something that all processes of the machine share. It has the PID of this
-/// program, by which [`supervise`] finds it.
+/// A unique name for something that all processes of the machine share. It has the PID of this program, by which
+/// [`sweep`] finds what a program that was killed has left.
 pub fn unique(name: &str) -> String {
     let random = RandomState::new().hash_one(name) >> 16;
     format!("pause-{}-{name}-{random:012x}", std::process::id())
@@ -74,7 +72,7 @@ impl Folder {
     /// Makes a folder below `target`.
     #[track_caller]
     pub fn new(name: &str) -> Self {
-        Self::within(&programs::root().join("target/tests"), name)
+        Self::within(&xtask::project::root().join("target/tests"), name)
     }
 
     /// Makes a folder that every user can read. Others may not be able to enter the project's.
@@ -115,10 +113,7 @@ impl Drop for Folder {
 pub fn refused(output: &Output, text: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.lines().count() == 1 && stderr.contains(text),
-        "not one line with '{text}': {stderr}"
-    );
+    assert!(stderr.lines().count() == 1 && stderr.contains(text), "not one line with '{text}': {stderr}");
 }
 
 /// The message of a panic.
@@ -136,9 +131,8 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Copies a program that is to be started. Another process writes the copy: if this one did, the
-/// child that another test forks meanwhile would have it open until its own execve, and the copy
-/// could not be started (ETXTBSY).
+/// Copies a program that is to be started. Another process writes the copy: if this one did, the child that another
+/// test forks meanwhile would have it open until its own execve, and the copy could not be started (ETXTBSY).
 #[track_caller]
 pub fn copy_program(from: &Path, to: &Path) {
     let [from, to] = [from, to].map(|path| path.to_str().expect("UTF-8"));

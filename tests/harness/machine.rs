@@ -7,33 +7,21 @@ use std::process::{Command, Stdio};
 use crate::programs::{Kernel, Platform, dist, processor, program_for, root};
 use crate::{Folder, TERMINATED, VERSION, WARNING};
 
-/// A virtual machine. `scripts/test` and `scripts/e2e kernels` unpack its kernel.
-#[derive(Clone)]
+/// A virtual machine. `scripts/test` and `scripts/e2e kernels` put its kernel to its place.
+#[derive(Clone, Copy)]
 pub struct Machine {
-    /// The name of the folder below `target/machine`.
-    pub name: String,
     pub platform: &'static Platform,
-    /// The processor, as for `-cpu` of qemu.
-    pub processor: &'static str,
+    pub kernel: &'static Kernel,
 }
 
 impl Machine {
-    /// The machine of a platform, with the processor and the kernel of `scripts/platforms.toml`.
-    pub fn of(platform: &'static Platform) -> Self {
-        Self { name: platform.architecture.clone(), processor: &platform.processor, platform }
+    /// The processor, as for `-cpu` of qemu.
+    pub fn cpu(&self) -> &'static str {
+        self.kernel.processor.unwrap_or(self.platform.qemu.cpu)
     }
 
-    /// The same machine with another kernel of `scripts/platforms.toml`.
-    pub fn with_kernel(platform: &'static Platform, kernel: &'static Kernel) -> Self {
-        Self {
-            name: format!("{}-{}", platform.architecture, kernel.name),
-            processor: kernel.processor.as_ref().unwrap_or(&platform.processor),
-            platform,
-        }
-    }
-
-    /// Boots it with pause as PID 1 and `tests/machine/init`, and checks what the console
-    /// showed. Returns the kernel, the size of its pages, and what it makes of argc 0.
+    /// Boots it with pause as PID 1 and `tests/machine/init`, and checks what the console showed. Returns the kernel,
+    /// the size of its pages, and what it makes of argc 0.
     #[track_caller]
     pub fn check(&self) -> String {
         let console = self.boot();
@@ -63,26 +51,25 @@ impl Machine {
             &line[start.len()..]
         };
         let (_, arguments) = line("argc 0: ").rsplit_once('(').expect("their size");
-        // Linux 5.18 and later give a program that has no argument an empty one, of one byte. So
-        // does Debian's 5.10, since that change was taken over into 5.10.110.
+        // Linux 5.18 and later give a program that has no argument an empty one, of one byte. So does Debian's 5.10,
+        // since that change was taken over into 5.10.110.
         let argc = match arguments {
             "0 bytes of arguments)" => "argc 0 is 0",
             _ => "argc 0 becomes 1",
         };
         let (_, woken) = line("traced: ").split_once(", ").expect("how often");
         assert_ne!(woken, "woken 0 times", "they were not traced");
-        format!(
-            "{}, pages: {}, {argc}, 100 traced orphans: {woken}",
-            line("kernel: "),
-            line("pages: ")
-        )
+        let (kernel, pages) = (line("kernel: "), line("pages: "));
+        let shown = format!("{kernel}, pages: {pages}, {argc}, 100 traced orphans: {woken}");
+        assert!(shown.contains(self.kernel.shows), "{shown}, without '{}'", self.kernel.shows);
+        shown
     }
 
     /// Boots it, and returns the text of its console.
     fn boot(&self) -> String {
-        let Platform { architecture, qemu_system, machine, console, .. } = self.platform;
+        let Platform { architecture, qemu, .. } = self.platform;
         let machines = root().join("target/machine");
-        let folder = Folder::new(&self.name);
+        let folder = Folder::new(self.kernel.name);
         for name in ["root/bin", "root/proc", "root/dev"] {
             fs::create_dir_all(folder.join(name)).expect("a folder");
         }
@@ -105,17 +92,17 @@ impl Machine {
             .status();
         assert!(packed.expect("sh").success(), "cpio: run scripts/test");
 
-        let emulator = format!("qemu-system-{qemu_system}");
+        let emulator = format!("qemu-system-{}", qemu.system);
         // The limit is long, as machines are emulated, perhaps on a busy host.
         let output = Command::new("timeout")
             .args(["--foreground", "--kill-after=5", "800", &emulator])
-            .args(["-machine", machine, "-m", "1024"])
-            .args(["-cpu", &processor(&emulator, self.processor)])
+            .args(["-machine", qemu.machine, "-m", "1024"])
+            .args(["-cpu", &processor(&emulator, self.cpu())])
             .args(["-no-reboot", "-nographic", "-vga", "none", "-kernel"])
-            .arg(machines.join(&self.name).join("vmlinuz"))
+            .arg(machines.join(self.kernel.name).join("vmlinuz"))
             .arg("-initrd")
             .arg(&initramfs)
-            .args(["-append", &format!("console={console} panic=-1 quiet")])
+            .args(["-append", &format!("{} panic=-1 quiet", qemu.append)])
             .stdin(Stdio::null())
             .output()
             .unwrap_or_else(|error| panic!("{emulator}: {error}: run scripts/test"));

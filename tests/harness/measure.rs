@@ -1,14 +1,11 @@
-//! What a program costs, for tests and benchmark: memory, system calls, and the wake-ups that
-//! orphans cause. All of it is counted.
+//! What a program costs, for tests and benchmark: memory, system calls, and the wake-ups that orphans cause. All of it
+//! is counted.
 
 use std::ffi::CString;
-use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::personality::{self, Persona};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
@@ -17,11 +14,11 @@ use nix::unistd::Pid;
 use procfs_core::FromRead;
 use procfs_core::process::SmapsRollup;
 
-use crate::cgroup::Cgroup;
-use crate::launch::{Launch, checked, fork};
+use crate::LIMIT;
+use crate::fork::{checked, fork};
+use crate::launch::Launch;
 use crate::programs::program;
-use crate::running::{Running, sleeps};
-use crate::{LIMIT, until};
+use crate::running::{QUIET, Running};
 
 /// The memory of a sleeping process, and the page faults until then.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,12 +33,10 @@ pub struct Memory {
     pub faults: u64,
 }
 
-/// Measures a program as PID 1, without address space layout randomisation, so that the
-/// result is the same each time.
+/// Measures a program as PID 1, without address space layout randomisation, so that the result is the same each time.
 #[track_caller]
 pub fn memory(launch: Launch) -> Memory {
-    let fixed =
-        || personality::set(Persona::ADDR_NO_RANDOMIZE).map(drop).map_err(std::io::Error::from);
+    let fixed = || personality::set(Persona::ADDR_NO_RANDOMIZE).map(drop).map_err(std::io::Error::from);
     // SAFETY: a system call only.
     let running = unsafe { launch.init().before(fixed) }.start_traced();
     let pid = Pid::from_raw(running.pid());
@@ -58,52 +53,9 @@ pub fn memory(launch: Launch) -> Memory {
     }
 }
 
-/// The memory that a control group is charged for a process of `program`, in bytes: the mean
-/// of `count` processes, as the kernel charges in batches of 64 pages for each CPU.
-#[track_caller]
-pub fn charge(program: &Path, count: u64) -> u64 {
-    (charge_of_all(program, count) - charge_of_all(program, 0)) / count
-}
-
-/// The charge for `count` processes and the shell that starts them.
-fn charge_of_all(program: &Path, count: u64) -> u64 {
-    let group = Cgroup::new("memory");
-    let script = "n=0; while [ $n -lt $1 ]; do \"$0\" & n=$((n + 1)); done; read x";
-    let program = program.to_str().expect("UTF-8");
-    let procs = group.file("cgroup.procs");
-    let join = move || {
-        // SAFETY: system calls on a string and a descriptor that live.
-        unsafe {
-            let procs = libc::open(procs.as_ptr(), libc::O_WRONLY);
-            checked(libc::write(procs, c"0".as_ptr().cast(), 1) as i64)?;
-            checked(libc::close(procs))
-        }
-    };
-    let null = fs::File::options().write(true).open("/dev/null");
-    // All run on one CPU, so that only one batch of 64 pages may be charged too much.
-    let cpu = cpus()[0];
-    let shell = Launch::new(Path::new("/bin/sh"))
-        .on_cpu(cpu)
-        .argv(&["sh", "-c", script, program, &count.to_string()])
-        .stream(2, null.expect("/dev/null"))
-        .endless_input()
-        .init();
-    // SAFETY: system calls only.
-    let shell = unsafe { shell.before(join) }.start();
-    shell.await_call(&[libc::SYS_read]);
-    until("all of them sleep", || {
-        let asleep = shell.child_pids().into_iter().filter(|pid| sleeps(*pid));
-        (asleep.count() as u64 == count).then_some(())
-    });
-    group.number(match group.unified {
-        true => "memory.current",
-        false => "memory.usage_in_bytes",
-    })
-}
-
-/// The numbers of the system calls that a program makes as PID 1, until its end or, if
-/// `signals` is empty, until it sleeps. `signals` has pairs: a signal is sent when the program
-/// makes the call with that number, counted from 1. By then some orphans have ended.
+/// The numbers of the system calls that a program makes as PID 1, until its end or, if `signals` is empty, until it
+/// sleeps. `signals` has pairs: a signal is sent when the program makes the call with that number, counted from 1. By
+/// then some orphans have ended.
 #[track_caller]
 pub fn system_calls(launch: Launch, signals: &[(usize, i32)], to_the_end: bool) -> Vec<i64> {
     let running = launch.start_traced();
@@ -146,23 +98,6 @@ pub fn system_calls(launch: Launch, signals: &[(usize, i32)], to_the_end: bool) 
     panic!("it does not end: {calls:?}")
 }
 
-/// The CPUs on which the caller may run.
-pub fn cpus() -> Vec<usize> {
-    let set = sched_getaffinity(Pid::from_raw(0)).expect("a set of CPUs");
-    let is_in = |cpu: &usize| set.is_set(*cpu).unwrap_or(false);
-    (0..CpuSet::count()).filter(is_in).collect()
-}
-
-/// Pins the calling thread and its children to one CPU. It makes system calls only.
-pub fn pin(cpu: usize) -> std::io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
-}
-
-/// A program that sleeps for this time has finished its start.
-pub const QUIET: Duration = Duration::from_millis(50);
-
 /// PTRACE_GET_SYSCALL_INFO (Linux 5.3). The function of nix 0.30 returns a wrong struct.
 fn syscall_info(pid: i32) -> libc::ptrace_syscall_info {
     let size = size_of::<libc::ptrace_syscall_info>();
@@ -182,8 +117,8 @@ pub fn orphans(running: &Running, count: usize) {
     unsafe { orphans_that(running, count, || ()) }
 }
 
-/// Makes some thousands of orphans by `tests/programs/orphans.rs`, which costs less than forks of the
-/// test; the program traces one in ten of them if `traced`.
+/// Makes some thousands of orphans by `tests/programs/orphans.rs`, which costs less than forks of the test; the program
+/// traces one in ten of them if `traced`.
 #[track_caller]
 pub fn thousands_of_orphans(running: &Running, thousands: usize, traced: bool) {
     let name = CString::new(program("orphans").into_os_string().into_vec()).expect("no NUL");
@@ -200,8 +135,8 @@ pub fn thousands_of_orphans(running: &Running, thousands: usize, traced: bool) {
     }
 }
 
-/// Makes `count` orphans that call PTRACE_TRACEME, which makes the program their tracer, and that
-/// then end. One whose call fails does not end, which a test notices.
+/// Makes `count` orphans that call PTRACE_TRACEME, which makes the program their tracer, and that then end. One whose
+/// call fails does not end, which a test notices.
 #[track_caller]
 pub fn traced_orphans(running: &Running, count: usize) {
     // SAFETY: system calls only.

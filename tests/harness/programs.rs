@@ -1,47 +1,55 @@
-//! The programs under test: pause in each form that can run here, and the programs that it is
-//! compared with.
+//! The programs under test: pause in each form that can run here, and the programs that it is compared with.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock};
 
-pub use xtask::platforms::{BootedBy, Kernel, Platform, host as host_platform, platforms};
+pub use xtask::platforms::{Kernel, Platform, host as host_platform, platforms};
 pub use xtask::project::root;
 
 use crate::launch::Launch;
 
-/// The system call in which pause sleeps where rt_sigtimedwait is refused. Newer architectures
-/// have no pause(2), so rustix calls ppoll there.
+/// The system call in which pause sleeps where rt_sigtimedwait is refused. Newer architectures have no pause(2), so
+/// rustix calls ppoll there.
 #[cfg(target_arch = "x86_64")]
 pub const SYS_PAUSE: i64 = libc::SYS_pause;
 #[cfg(not(target_arch = "x86_64"))]
 pub const SYS_PAUSE: i64 = libc::SYS_ppoll;
 
 /// The architecture of this machine.
-pub static HOST: LazyLock<&str> = LazyLock::new(|| &host_platform().architecture);
+pub static HOST: LazyLock<&str> = LazyLock::new(|| host_platform().architecture);
+
+/// pause in one of the forms in which it runs here.
+#[derive(Clone, Copy)]
+pub enum Pause {
+    /// That of this machine.
+    Host,
+    /// The same, where a seccomp filter refuses `rt_sigtimedwait` (row 11).
+    WithoutRtSigtimedwait,
+    /// That of another platform, under qemu-user.
+    Emulated(&'static Platform),
+}
+
+impl Pause {
+    pub fn launch(self) -> Launch {
+        match self {
+            Self::Host => pause(),
+            Self::WithoutRtSigtimedwait => pause().without(libc::SYS_rt_sigtimedwait),
+            Self::Emulated(platform) => emulated(platform, &dist(platform.architecture)),
+        }
+    }
+}
 
 /// The platform of an architecture.
 #[track_caller]
 pub fn platform(architecture: &str) -> &'static Platform {
-    xtask::platforms::find(architecture).expect("a platform of scripts/platforms.toml")
+    xtask::platforms::find(architecture).expect("an architecture of pause")
 }
 
 /// The platforms whose programs run here under qemu-user: all but that of this machine.
 pub fn emulated_platforms() -> Vec<&'static Platform> {
     platforms().into_iter().filter(|platform| !platform.is_host()).collect()
-}
-
-/// The platforms for which Debian's compiler is installed: this machine's, and at least one more.
-#[track_caller]
-pub fn debian_platforms() -> Vec<&'static Platform> {
-    let library = |target: &str| Path::new("/usr/lib/rustlib").join(target).join("lib");
-    let mut all = platforms();
-    all.retain(|platform| library(&platform.target).exists());
-    let limited = std::env::var_os(xtask::platforms::ONLY).is_some();
-    assert!(all.len() > 1 || limited, "Debian's compiler is missing: run scripts/test");
-    all
 }
 
 /// The file that `scripts/build` makes for `architecture`.
@@ -58,11 +66,11 @@ pub fn size(architecture: &str) -> u64 {
     fs::metadata(dist(architecture)).expect("the file").len()
 }
 
-/// The path of pause for this machine: in `dist/` if PAUSE_DIST is set, as `scripts/test` does,
-/// else the binary that cargo builds in the release profile.
+/// The path of pause for this machine: in `dist/` if PAUSE_XTASK is set, as `scripts/test` does, else the program that
+/// cargo builds in the release profile.
 pub fn host() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    if std::env::var_os("PAUSE_DIST").is_some() {
+    if std::env::var_os("PAUSE_XTASK").is_some() {
         return dist(&HOST);
     }
     let build = || build(host_platform(), "pause").join("pause");
@@ -74,27 +82,22 @@ pub fn pause() -> Launch {
     Launch::new(&host())
 }
 
-/// A launch of pause for another platform under qemu-user.
-pub fn emulated_pause(platform: &Platform) -> Launch {
-    emulated(platform, &dist(&platform.architecture))
-}
-
 /// A launch of any program for another platform under qemu-user.
 pub fn emulated(platform: &Platform, program: &Path) -> Launch {
     Launch::new(program).under(&[&qemu_user(platform)])
 }
 
-/// The path of qemu-user for a platform. Debian releases after 12 dropped the suffix
-/// `-static`, as their qemu-user is static.
+/// The path of qemu-user for a platform. Debian releases after 12 dropped the suffix `-static`, as their qemu-user is
+/// static.
 #[track_caller]
 pub fn qemu_user(platform: &Platform) -> String {
-    let paths = ["-static", ""].map(|end| format!("/usr/bin/qemu-{}{end}", platform.qemu_user));
+    let paths = ["-static", ""].map(|end| format!("/usr/bin/qemu-{}{end}", platform.qemu.user));
     let found = paths.iter().find(|path| Path::new(path).exists());
     found.unwrap_or_else(|| panic!("{} is missing: run scripts/test", paths[0])).clone()
 }
 
-/// What `-cpu` of an emulator wants for a processor of `scripts/platforms.toml`. With `neon=off`
-/// QEMU demands `vfp-d32=off` too since 8.1, and before it does not know that.
+/// What `-cpu` of an emulator expects for a processor of a platform. With `neon=off` QEMU demands `vfp-d32=off` too
+/// since 8.1, and before it does not know that.
 pub fn processor(emulator: &str, processor: &str) -> String {
     let version = crate::run(emulator, &["--version"]);
     let version = version.split("version ").nth(1).expect("QEMU says its version");
@@ -122,23 +125,16 @@ pub fn program_for(architecture: &str, name: &str) -> PathBuf {
     folder.join(name)
 }
 
-static ARE_BUILT: AtomicBool = AtomicBool::new(false);
-
-/// Says that the programs are there already, as in a machine of scripts/e2e.
-pub fn are_built() {
-    ARE_BUILT.store(true, Ordering::Relaxed);
-}
-
 /// Builds a package of pause's workspace, and returns the folder with its programs.
 fn build(platform: &Platform, package: &str) -> PathBuf {
     let target = root().join("target");
-    let folder = target.join(&platform.target).join("release");
-    if ARE_BUILT.load(Ordering::Relaxed) {
+    let folder = target.join(platform.target).join("release");
+    // A machine of scripts/e2e has the programs, and no cargo.
+    if std::env::var_os("PAUSE_ON_MACHINE").is_some() {
         return folder;
     }
     fs::create_dir_all(&target).expect("a folder");
-    // The benchmark may run at the same time. cargo takes a lock, and replaces a file only when
-    // it has changed.
+    // The benchmark may run at the same time. cargo takes a lock, and replaces a file only when it has changed.
     let lock = File::create(target.join("programs.lock")).expect("a file to lock");
     lock.lock().expect("a lock");
     let mut cargo = xtask::cargo::cargo(platform, "build").expect("cargo");

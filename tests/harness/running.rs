@@ -3,16 +3,18 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use procfs_core::FromRead;
 use procfs_core::process::{Stat, Status};
 
-use crate::launch::{checked, fork, pid_namespace};
-use crate::measure::QUIET;
+use crate::fork::{checked, fork, pid_namespace};
 use crate::{LIMIT, until, until_at_most};
+
+/// A program that sleeps for this time has finished its start.
+pub const QUIET: Duration = Duration::from_millis(50);
 
 /// A child of the test, killed and reaped when it goes out of scope.
 pub struct Running {
@@ -93,16 +95,14 @@ impl Running {
         self
     }
 
-    /// Waits until the program has slept for some time. For programs whose last system call is
-    /// not known.
+    /// Waits until the program has slept for some time. For programs whose last system call is not known.
     #[track_caller]
     pub fn settled(self) -> Self {
         self.settle();
         self
     }
 
-    /// The same, and returns the cost. By then every effect of a signal or an ended child is
-    /// included.
+    /// The same, and returns the cost. By then every effect of a signal or an ended child is included.
     #[track_caller]
     pub fn settle(&self) -> Cost {
         let mut since = (self.cost(), Instant::now());
@@ -217,8 +217,8 @@ impl Running {
         matches!(waitid(pid, flags), Ok(WaitStatus::StillAlive))
     }
 
-    /// Runs `work` in a process inside the PID namespace of the program, and waits for it. `work`
-    /// must return 0, the exit status of the process.
+    /// Runs `work` in a process inside the PID namespace of the program, and waits for it. `work` must return 0, the
+    /// exit status of the process.
     ///
     /// # Safety
     ///
@@ -230,8 +230,8 @@ impl Running {
         assert_eq!(status, 0, "the work inside failed ({NOT_ENTERED}: could not enter)");
     }
 
-    /// Sends a signal to PID 1 from inside of its PID namespace. If that ends PID 1, the kernel
-    /// kills every process of the namespace, the one that sent the signal included.
+    /// Sends a signal to PID 1 from inside of its PID namespace. If that ends PID 1, the kernel kills every process of
+    /// the namespace, the one that sent the signal included.
     #[track_caller]
     pub fn signal_from_inside(&self, signal: i32) {
         // SAFETY: a system call. The C library refuses two signals that it uses itself.
@@ -263,14 +263,10 @@ impl Running {
     }
 }
 
-/// The system calls in which pause sleeps: rt_sigtimedwait or, where that is refused, pause(2). In
-/// place of the latter newer architectures have ppoll, and qemu-user calls rt_sigsuspend.
-const SLEEPS: [i64; 4] = [
-    libc::SYS_rt_sigtimedwait,
-    crate::programs::SYS_PAUSE,
-    libc::SYS_ppoll,
-    libc::SYS_rt_sigsuspend,
-];
+/// The system calls in which pause sleeps: rt_sigtimedwait or, where that is refused, pause(2). In place of the latter
+/// newer architectures have ppoll, and qemu-user calls rt_sigsuspend.
+const SLEEPS: [i64; 4] =
+    [libc::SYS_rt_sigtimedwait, crate::programs::SYS_PAUSE, libc::SYS_ppoll, libc::SYS_rt_sigsuspend];
 
 /// Whether a program sleeps as pause does, or as a program does that only calls pause(2).
 pub fn sleeps(pid: i32) -> bool {
@@ -287,8 +283,8 @@ fn call_of(pid: i32) -> Option<i64> {
     call_in(Path::new(&format!("/proc/{pid}/syscall")))
 }
 
-/// The same by the process's file in /proc: "running", or the number and six arguments. After the
-/// end it cannot be read.
+/// The same by the process's file in /proc: "running", or the number and six arguments. After the end it cannot be
+/// read.
 pub fn call_in(file: &Path) -> Option<i64> {
     let text = fs::read_to_string(file).ok()?;
     text.split_whitespace().next()?.parse().ok()
@@ -309,9 +305,9 @@ impl Drop for Running {
     }
 }
 
-/// Makes the next children of the caller members of the PID namespace of `pid`, and without
-/// root of its user namespace. It closes the caller's descriptors: those are copies of the
-/// pipes of other tests, which wait until all copies are closed.
+/// Makes the next children of the caller members of the PID namespace of `pid`, and without root of its user namespace.
+/// It closes the caller's descriptors: those are copies of the pipes of other tests, which wait until all copies are
+/// closed.
 fn enter(pid: i32) -> io::Result<()> {
     // SAFETY: system calls only.
     unsafe {

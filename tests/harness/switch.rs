@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use crate::programs::root;
 
-/// The files of a node, each below its path, and what `pause-switch to` makes of them: a diff, or how it ends.
-/// "no line break" says that the file before has none at its end.
+/// The files of a node, each below its path, and what `pause-switch to` makes of them: a diff, or how it ends. "no line
+/// break" says that the file before has none at its end.
 pub struct Case {
     pub name: String,
     pub files: BTreeMap<String, String>,

@@ -1,8 +1,8 @@
-//! Starts a program with argc 0, as kernels before 5.18 do on request. The environment, with a
-//! variable `-v`, is then where argv\[1\] would be.
+//! Starts a program with argc 0, as kernels before 5.18 do on request. The environment, with a variable `-v`, is then
+//! where argv\[1\] would be.
 //!
-//! Arguments: the file of pause, which is loaded and entered with a stack that this program
-//! makes. Each further argument adds one to argc on the same stack: with two, `-v` is argv\[1\].
+//! Arguments: the file of pause, which is loaded and entered with a stack that this program makes. Each further
+//! argument adds one to argc on the same stack: with two, `-v` is argv\[1\].
 
 #![no_std]
 #![no_main]
@@ -14,10 +14,9 @@ use core::ptr::null_mut;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
-#[path = "../../src/end.rs"]
-mod end;
+#[path = "../../src/exit.rs"]
+mod exit;
 #[path = "../../src/start/mod.rs"]
-#[allow(dead_code, unused_imports)] // SA_RESTORER is for pause itself
 mod start;
 
 /// Larger than the file, whose one segment contains all of it.
@@ -35,13 +34,10 @@ struct Stack([usize; 6]);
 unsafe extern "C" fn main(stack: *const usize) -> ! {
     // SAFETY: the kernel puts argc there, followed by argv.
     let (argc, path) = unsafe { (*stack, CStr::from_ptr((*stack.add(2)) as _)) };
-    let Ok(file) = open(path, OFlags::RDONLY, Mode::empty()) else { end::exit(1) };
+    let Ok(file) = open(path, OFlags::RDONLY, Mode::empty()) else { exit::exit(1) };
     let rights = ProtFlags::READ | ProtFlags::EXEC;
     // SAFETY: a new mapping.
-    let Ok(start) = (unsafe { mmap(null_mut(), LENGTH, rights, MapFlags::PRIVATE, &file, 0) })
-    else {
-        end::exit(2)
-    };
+    let Ok(start) = (unsafe { mmap(null_mut(), LENGTH, rights, MapFlags::PRIVATE, &file, 0) }) else { exit::exit(2) };
     // argc, the end of argv, the environment and its end, the end of the auxiliary vector.
     let stack = Stack([argc - 2, 0, c"-v".as_ptr().addr(), 0, 0, 0]);
     // SAFETY: the entry point of the file, and a stack as the kernel makes it for a program.

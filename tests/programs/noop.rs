@@ -5,8 +5,8 @@
 
 use rustix::event::pause;
 
-#[path = "../../src/end.rs"]
-mod end;
+#[path = "../../src/exit.rs"]
+mod exit;
 
 #[unsafe(no_mangle)]
 extern "C" fn _start() -> ! {

@@ -1,6 +1,6 @@
-//! Makes a thousand orphans that end at once: a hundred children leave ten behind each. With an
-//! argument, one in ten calls PTRACE_TRACEME as a child of PID 1, which makes PID 1 its tracer.
-//! A fork of this program costs less than one of the tests, which have more memory.
+//! Makes a thousand orphans that end at once: a hundred children leave ten behind each. With an argument, one in ten
+//! calls PTRACE_TRACEME as a child of PID 1, which makes PID 1 its tracer. A fork of this program costs less than one
+//! of the tests, which have more memory.
 
 #![no_std]
 #![no_main]
@@ -12,10 +12,9 @@ use linux_raw_sys::ptrace::PTRACE_TRACEME;
 use rustix::event::{Timespec, poll};
 use rustix::process::{WaitOptions, getppid, wait};
 
-#[path = "../../src/end.rs"]
-mod end;
+#[path = "../../src/exit.rs"]
+mod exit;
 #[path = "../../src/start/mod.rs"]
-#[allow(dead_code, unused_imports)] // SA_RESTORER is for pause itself
 mod start;
 
 /// A tenth of a millisecond.
@@ -24,21 +23,21 @@ const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000 };
 /// Forks, and returns whether this is the child.
 #[cfg(not(target_arch = "s390x"))]
 fn child() -> bool {
-    use rustix::runtime_448b8ad740e2a26f::{Fork, kernel_fork};
+    use exit::runtime::{Fork, kernel_fork};
     // SAFETY: there is no other thread, and nothing that would have to know of a fork.
     match unsafe { kernel_fork() } {
         Ok(fork) => matches!(fork, Fork::Child(_)),
-        Err(_) => end::exit(1),
+        Err(_) => exit::exit(1),
     }
 }
 
-/// The same. clone(2) has its first two arguments the other way round on s390x, which rustix 1.1.6
-/// does not do: its child has no stack.
+/// The same. clone(2) has its first two arguments the other way round on s390x, which rustix 1.1.6 does not do: its
+/// child has no stack.
 #[cfg(target_arch = "s390x")]
 fn child() -> bool {
     // SAFETY: there is no other thread.
     match unsafe { system_call(linux_raw_sys::general::__NR_fork, 0) } {
-        pid if pid < 0 => end::exit(1),
+        pid if pid < 0 => exit::exit(1),
         pid => pid == 0,
     }
 }
@@ -50,7 +49,7 @@ fn traced_by_init() {
     }
     // SAFETY: it changes no memory, and reads no other argument.
     if unsafe { system_call(__NR_ptrace, PTRACE_TRACEME) } < 0 {
-        end::exit(1);
+        exit::exit(1);
     }
 }
 
@@ -94,12 +93,12 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
                     if traced && n == 0 {
                         traced_by_init();
                     }
-                    end::exit(0)
+                    exit::exit(0)
                 }
             }
-            end::exit(0)
+            exit::exit(0)
         }
         let _ = wait(WaitOptions::empty());
     }
-    end::exit(0)
+    exit::exit(0)
 }

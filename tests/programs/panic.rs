@@ -3,10 +3,9 @@
 #![no_std]
 #![no_main]
 
-#[path = "../../src/end.rs"]
-mod end;
+#[path = "../../src/exit.rs"]
+mod exit;
 #[path = "../../src/start/mod.rs"]
-#[allow(dead_code, unused_imports)] // SA_RESTORER is for pause itself
 mod start;
 
 extern "C" fn main(_stack: *const usize) -> ! {

@@ -3,18 +3,16 @@
 use anyhow::{Context, Result, bail};
 use toml_edit::{Document, Item};
 
+use crate::change::Change;
 use crate::edit::Setting;
 use crate::node::Node;
-use crate::runtimes::Change;
 
 /// The setting in a file of some version.
 pub fn setting(version: i64) -> Setting {
     match version {
         ..=1 => Setting::toml(&["plugins", "cri", "sandbox_image"]),
         2 => Setting::toml(&["plugins", "io.containerd.grpc.v1.cri", "sandbox_image"]),
-        3.. => {
-            Setting::toml(&["plugins", "io.containerd.cri.v1.images", "pinned_images", "sandbox"])
-        }
+        3.. => Setting::toml(&["plugins", "io.containerd.cri.v1.images", "pinned_images", "sandbox"]),
     }
 }
 
@@ -60,8 +58,7 @@ fn files(node: &Node, main: &str) -> Result<Vec<String>> {
         let file = all[at].clone();
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
         for import in read(node, &file)?.map(|config| config.imports).unwrap_or_default() {
-            let import =
-                if import.starts_with('/') { import } else { format!("{folder}/{import}") };
+            let import = if import.starts_with('/') { import } else { format!("{folder}/{import}") };
             let matched = match import.contains(['*', '?', '[']) {
                 true => node.glob(&import)?,
                 false => vec![import],
@@ -79,8 +76,8 @@ fn files(node: &Node, main: &str) -> Result<Vec<String>> {
     Ok(all)
 }
 
-/// The file among some that decides: the last that names the plugin. containerd 1.x takes the whole table of
-/// the plugin from a drop-in that names it.
+/// The file among some that decides: the last that names the plugin. containerd 1.x takes the whole table of the plugin
+/// from a drop-in that names it.
 pub fn deciding(node: &Node, files: &[String]) -> Result<Option<String>> {
     node.last(files, |file, text| Ok(parse(file, text)?.has_plugin))
 }
@@ -98,18 +95,12 @@ pub fn plan(node: &Node, main: &str, image: &str) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     for other in [version, 2, 3] {
         let setting = setting(other);
-        let is_new = changes.iter().all(
-            |change| !matches!(change, Change::Setting { setting: one, .. } if *one == setting),
-        );
+        let is_new =
+            changes.iter().all(|change| !matches!(change, Change::Setting { setting: one, .. } if *one == setting));
         // Of the table of another version, 2.1 takes no notice, and 2.4 takes the value.
         if is_new && (other == version || setting.read(&text)?.is_some()) {
             let head = if changes.is_empty() { head.clone() } else { String::new() };
-            changes.push(Change::Setting {
-                file: file.clone(),
-                setting,
-                value: image.into(),
-                head,
-            });
+            changes.push(Change::Setting { file: file.clone(), setting, value: image.into(), head });
         }
     }
     Ok(changes)

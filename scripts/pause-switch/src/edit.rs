@@ -1,5 +1,5 @@
-//! One setting in the text of a file. An edit replaces the bytes of the value, or adds a line; all other
-//! bytes stay, and the edit can be undone whatever else has changed since.
+//! One setting in the text of a file. An edit replaces the bytes of the value, or adds a line; all other bytes stay,
+//! and the edit can be undone whatever else has changed since.
 
 use std::ops::Range;
 
@@ -100,10 +100,7 @@ impl Setting {
         };
         // Whatever the form of the file was: it is read again.
         if self.read(&new).ok().flatten().as_deref() != Some(value) {
-            bail!(
-                "{} cannot be added in this form of the file: set it by hand",
-                self.path.join(".")
-            );
+            bail!("{} cannot be added in this form of the file: set it by hand", self.path.join("."));
         }
         let before = found.map(|found| found.value);
         Ok(Some((new, Edit { setting: self.clone(), before, after: value.into(), how })))
@@ -126,8 +123,7 @@ impl Edit {
                     let mut next = next.filter(|line| !line.is_empty() && !line.starts_with('#'));
                     // Somebody may have added to the table that was added.
                     text.get(range.clone()) == Some(added)
-                        && (!added.contains('[')
-                            || next.next().is_none_or(|line| line.starts_with('[')))
+                        && (!added.contains('[') || next.next().is_none_or(|line| line.starts_with('[')))
                 };
                 match whole.filter(is_ours) {
                     Some(range) => (range, ""),
@@ -197,10 +193,7 @@ fn add_toml(text: &str, path: &[String], value: &str) -> Result<(usize, String)>
             let header_line = line(text, &header);
             // Some files indent what is in a table.
             let first = table.iter().filter_map(|(key, _)| table.key(key)?.span());
-            let first = first
-                .filter(|at| at.start > header.end)
-                .map(|at| line(text, &at))
-                .min_by_key(|at| at.start);
+            let first = first.filter(|at| at.start > header.end).map(|at| line(text, &at)).min_by_key(|at| at.start);
             let like = &text[first.unwrap_or(header_line.clone())];
             let indent = &like[..like.len() - like.trim_start().len()];
             let end = line_break(text);
@@ -222,9 +215,8 @@ fn find_yaml(text: &str, name: &str) -> Result<Option<Found>> {
     let (mut documents, mut depth, mut is_key, mut is_ours) = (0, 0, true, false);
     let mut found = None;
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| {
-            anyhow::anyhow!("line {}: {}", error.marker().line(), error.info().replace('\n', ", "))
-        })?;
+        let (event, span) = event
+            .map_err(|error| anyhow::anyhow!("line {}: {}", error.marker().line(), error.info().replace('\n', ", ")))?;
         if matches!(event, Event::DocumentStart(..)) {
             documents += 1;
         }
@@ -240,13 +232,9 @@ fn find_yaml(text: &str, name: &str) -> Result<Option<Found>> {
             Event::MappingEnd | Event::SequenceEnd => depth -= 1,
             Event::Scalar(value, ..) if depth == 1 => {
                 if !is_key && is_ours {
-                    let byte =
-                        |at: usize| text.char_indices().nth(at).map_or(text.len(), |(at, _)| at);
+                    let byte = |at: usize| text.char_indices().nth(at).map_or(text.len(), |(at, _)| at);
                     let start = byte(span.start.index());
-                    found = Some(Found {
-                        at: start..start + length(&text[start..]),
-                        value: value.to_string(),
-                    });
+                    found = Some(Found { at: start..start + length(&text[start..]), value: value.to_string() });
                 }
                 is_ours = is_key && value == name;
             }

@@ -1,12 +1,12 @@
-//! What was changed and how it was before, on the disk before anything is changed. Whatever ends the
-//! program in between, the next call finishes or undoes it.
+//! What was changed and how it was before, on the disk before anything is changed. Whatever ends the program in
+//! between, the next call finishes or undoes it.
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::change::{Change, Kind};
 use crate::edit::Edit;
 use crate::node::Node;
-use crate::runtimes::{Change, Kind};
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Journal {
@@ -38,9 +38,7 @@ impl Journal {
         let path = path(kind);
         let text = node.read(&path)?;
         let journal = text.map(|text| serde_json::from_str(&text)).transpose();
-        journal.with_context(|| {
-            format!("{path} is broken: set the image of before by hand, and remove this file")
-        })
+        journal.with_context(|| format!("{path} is broken: set the image of before by hand, and remove this file"))
     }
 
     pub fn is_there(node: &Node, kind: Kind) -> bool {
@@ -63,15 +61,12 @@ impl Journal {
     /// Removes what a killed call may have left beside the files. Without a journal none was touched.
     pub fn sweep(node: &Node, kind: Kind, journal: Option<&Self>) -> Result<()> {
         node.sweep(&path(kind))?;
-        journal
-            .into_iter()
-            .flat_map(|journal| &journal.done)
-            .try_for_each(|done| node.sweep(done.file()))
+        journal.into_iter().flat_map(|journal| &journal.done).try_for_each(|done| node.sweep(done.file()))
     }
 }
 
-/// Groups changes by their files, and says what each file will be: its path, its text (none: it goes), and
-/// how to undo it.
+/// Groups changes by their files, and says what each file will be: its path, its text (none: it goes), and how to undo
+/// it.
 pub fn prepare(node: &Node, changes: &[Change]) -> Result<Vec<(String, String, Done)>> {
     let mut all: Vec<(String, String, Done)> = Vec::new();
     for change in changes {
@@ -83,18 +78,13 @@ pub fn prepare(node: &Node, changes: &[Change]) -> Result<Vec<(String, String, D
                 all.push((file, text.clone(), done));
             }
             Change::Setting { setting, value, head, .. } => {
-                let index =
-                    all.iter().position(|(other, ..)| *other == file).unwrap_or_else(|| {
-                        let is_new = there.is_none();
-                        let text = there.unwrap_or(head.clone());
-                        let head = is_new.then(|| head.clone());
-                        all.push((
-                            file.clone(),
-                            text,
-                            Done::Settings { file: file.clone(), head, edits: vec![] },
-                        ));
-                        all.len() - 1
-                    });
+                let index = all.iter().position(|(other, ..)| *other == file).unwrap_or_else(|| {
+                    let is_new = there.is_none();
+                    let text = there.unwrap_or(head.clone());
+                    let head = is_new.then(|| head.clone());
+                    all.push((file.clone(), text, Done::Settings { file: file.clone(), head, edits: vec![] }));
+                    all.len() - 1
+                });
                 let (_, text, done) = &mut all[index];
                 let set = setting.set(text, value).with_context(|| file.clone())?;
                 if let (Some((new, edit)), Done::Settings { edits, .. }) = (set, done) {
@@ -119,8 +109,9 @@ impl Done {
         let file = self.file();
         let there = node.read(file)?;
         Ok(match self {
-            Self::File { text, before, .. } => (there.as_ref() != Some(text) && there != *before)
-                .then(|| format!("{file} was changed")),
+            Self::File { text, before, .. } => {
+                (there.as_ref() != Some(text) && there != *before).then(|| format!("{file} was changed"))
+            }
             Self::Settings { edits, .. } => {
                 let there = there.unwrap_or_default();
                 let mut conflict = None;
@@ -128,8 +119,7 @@ impl Done {
                     let now = edit.setting.read(&there).with_context(|| file.to_string())?;
                     if now.as_deref() != Some(&edit.after) && now != edit.before {
                         let now = now.unwrap_or("not set".into());
-                        conflict =
-                            Some(format!("{} in {file} is {now}", edit.setting.path.join(".")));
+                        conflict = Some(format!("{} in {file} is {now}", edit.setting.path.join(".")));
                     }
                 }
                 conflict
@@ -137,8 +127,8 @@ impl Done {
         })
     }
 
-    /// The text of the file without the change; nothing if the file goes. With `force` also without what
-    /// somebody else has made of the setting since.
+    /// The text of the file without the change; nothing if the file goes. With `force` also without what somebody else
+    /// has made of the setting since.
     pub fn undone(&self, node: &Node, force: bool) -> Result<Option<String>> {
         let there = node.read(self.file())?;
         match self {
@@ -153,9 +143,7 @@ impl Done {
                         continue;
                     }
                     text = match (&now, &edit.before) {
-                        (None, Some(before)) => {
-                            edit.setting.set(&text, before)?.map_or(text, |(text, _)| text)
-                        }
+                        (None, Some(before)) => edit.setting.set(&text, before)?.map_or(text, |(text, _)| text),
                         _ => edit.undo(&text).with_context(|| file.clone())?,
                     };
                 }

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use pause_switch::change::Kind;
 use pause_switch::node::Node;
-use pause_switch::runtimes::{Kind, parse_image};
+use pause_switch::runtimes::parse_image;
 use pause_switch::switch::{Coded, Switch, To};
 
 /// Switches a node to another sandbox (pause) image and proves it, or switches it back.
 ///
-/// Exit status: 0 done or unchanged, 1 failed and undone, 2 wrong use, 3 not possible here, 4 undoing failed:
-/// the last line says what to do by hand. The journal is below /var/lib/pause-switch.
+/// Exit status: 0 done or unchanged, 1 failed and undone, 2 wrong use, 3 not possible here, 4 undoing failed: the last
+/// line says what to do by hand. The journal is below /var/lib/pause-switch.
 #[derive(Parser)]
 #[command(version = pause_switch::RELEASE, disable_help_subcommand = true)]
 struct Arguments {

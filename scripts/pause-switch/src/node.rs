@@ -50,8 +50,7 @@ impl Node {
         let entries = self.path(folder).and_then(|folder| Ok(fs::read_dir(folder)?));
         let entries = entries.into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<_> =
-            names.filter(|name| ends.iter().any(|end| name.ends_with(end))).collect();
+        let mut names: Vec<_> = names.filter(|name| ends.iter().any(|end| name.ends_with(end))).collect();
         names.sort();
         let files = names.iter().map(|name| format!("{folder}/{name}"));
         files.filter(|file| self.path(file).is_ok_and(|path| path.is_file())).collect()
@@ -61,19 +60,15 @@ impl Node {
     pub fn glob(&self, pattern: &str) -> Result<Vec<String>> {
         let root = self.root.display().to_string();
         let root = root.trim_end_matches('/');
-        let all = glob::glob(&format!("{}{pattern}", glob::Pattern::escape(root)))
-            .with_context(|| pattern.to_string())?;
+        let all =
+            glob::glob(&format!("{}{pattern}", glob::Pattern::escape(root))).with_context(|| pattern.to_string())?;
         let files = all.flatten().filter(|path| path.is_file());
         let files = files.map(|path| path.display().to_string());
         Ok(files.map(|path| path[root.len()..].to_string()).collect())
     }
 
     /// The last of some files, as far as they are there, whose text is as wanted.
-    pub fn last(
-        &self,
-        files: &[String],
-        is_wanted: impl Fn(&str, &str) -> Result<bool>,
-    ) -> Result<Option<String>> {
+    pub fn last(&self, files: &[String], is_wanted: impl Fn(&str, &str) -> Result<bool>) -> Result<Option<String>> {
         let mut last = None;
         for file in files {
             if let Some(text) = self.read(file)?
@@ -85,14 +80,14 @@ impl Node {
         Ok(last)
     }
 
-    /// Puts a text in the place of a file, at once and for good: whoever reads finds the old one or the
-    /// new one, also after a power failure.
+    /// Puts a text in the place of a file, at once and for good: whoever reads finds the old one or the new one, also
+    /// after a power failure.
     pub fn write(&self, path: &str, text: &str) -> Result<()> {
         // A link stays one: what it leads to is replaced.
         let file = self.path(path)?;
         let folder = file.parent().context("a folder")?;
-        // In the folder above: CRI-O reads every file of its folder, also one that is half written. In the
-        // folder itself where that is a mount.
+        // In the folder above: CRI-O reads every file of its folder, also one that is half written. In the folder
+        // itself where that is a mount.
         let above = folder.parent().unwrap_or(folder);
         replace(&file, text, folder, above)
             .or_else(|_| replace(&file, text, folder, folder))
@@ -143,8 +138,7 @@ fn unfinished(file: &Path, folder: &Path) -> PathBuf {
     folder.join(format!(".{name}.pause-switch"))
 }
 
-/// Replaces a file in a folder by a new one that is made in another. Mode, owner, access control lists and labels
-/// stay.
+/// Replaces a file in a folder by a new one that is made in another. Mode, owner, access control lists and labels stay.
 fn replace(file: &Path, text: &str, folder: &Path, made_in: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
     let new = unfinished(file, made_in);
@@ -174,8 +168,7 @@ fn replace(file: &Path, text: &str, folder: &Path, made_in: &Path) -> std::io::R
     })
 }
 
-/// Runs a program that must succeed, and returns its standard output. The error has the last line of
-/// what it printed.
+/// Runs a program that must succeed, and returns its standard output. The error has the last line of what it printed.
 pub fn output(words: &[String]) -> Result<String> {
     let mut command = Command::new(&words[0]);
     let output = command.args(&words[1..]).stdin(Stdio::null()).output();

@@ -1,27 +1,14 @@
-//! The runtimes of a node: how each is found, which file sets its sandbox image, and how it is asked and
-//! restarted. docs/switch.md has the same as a table.
+//! The runtimes of a node: how each is found, which file sets its sandbox image, and how it is asked and restarted.
+//! docs/switch.md has the same as a table.
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
 
+use crate::change::{Change, Kind};
 use crate::containerd;
 use crate::edit::Setting;
 use crate::journal::Journal;
 use crate::node::{Node, output, words};
 use crate::unit;
-
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    Containerd,
-    Crio,
-    K3s,
-    Rke2,
-    K0s,
-    Microk8s,
-    CriDockerd,
-    Podman,
-}
 
 /// A runtime of this node.
 #[derive(Clone, Debug)]
@@ -33,24 +20,6 @@ pub struct Runtime {
     pub program: Option<String>,
     /// Where it answers CRI.
     socket: String,
-}
-
-/// One change that switches a runtime.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    /// A setting in a file. A file that is not there begins with `head`.
-    Setting { file: String, setting: Setting, value: String, head: String },
-    /// A file of our own.
-    File { file: String, text: String },
-}
-
-impl Change {
-    pub fn file(&self) -> &str {
-        match self {
-            Self::Setting { file, .. } | Self::File { file, .. } => file,
-        }
-    }
 }
 
 /// How a kind is told, and how it is spoken to.
@@ -196,17 +165,17 @@ fn flag(command: &[String], names: &[&str]) -> Option<String> {
 /// The socket that a runtime was told to answer on, by a flag or by a file.
 fn socket(node: &Node, kind: Kind, command: &[String], config: &str) -> Option<String> {
     let named = match kind {
-        Kind::Containerd => flag(command, &["--address", "-a"]).or_else(|| {
-            Setting::toml(&["grpc", "address"]).read(&node.read(config).ok()??).ok()?
-        }),
+        Kind::Containerd => flag(command, &["--address", "-a"])
+            .or_else(|| Setting::toml(&["grpc", "address"]).read(&node.read(config).ok()??).ok()?),
         Kind::Crio => flag(command, &["--listen"]).or_else(|| {
             let setting = Setting::toml(&["crio", "api", "listen"]);
             let file = last_with(node, &crio_files(node), &setting).ok()??;
             setting.read(&node.read(&file).ok()??).ok()?
         }),
         // Without a path it is fd://: the socket of its unit.
-        Kind::CriDockerd => flag(command, &["--container-runtime-endpoint"])
-            .filter(|endpoint| endpoint.starts_with("unix:///")),
+        Kind::CriDockerd => {
+            flag(command, &["--container-runtime-endpoint"]).filter(|endpoint| endpoint.starts_with("unix:///"))
+        }
         _ => None,
     };
     named.map(|socket| socket.trim_start_matches("unix://").into())
@@ -235,14 +204,8 @@ pub fn find(node: &Node) -> Vec<Runtime> {
             if facts.kind == Kind::Containerd {
                 one.config = flag(&command, &["--config", "-c"]).unwrap_or(one.config);
                 // The containerd of another runtime, which writes its file, or of Docker.
-                let others = [
-                    "/var/lib/rancher/",
-                    "/etc/k0s/",
-                    "/run/k0s/",
-                    "/var/snap/",
-                    "/var/run/docker/",
-                    "/run/docker/",
-                ];
+                let others =
+                    ["/var/lib/rancher/", "/etc/k0s/", "/run/k0s/", "/var/snap/", "/var/run/docker/", "/run/docker/"];
                 if others.iter().any(|folder| one.config.starts_with(folder)) {
                     continue;
                 }
@@ -282,9 +245,7 @@ impl Runtime {
     /// The changes that give new pods an image, and that keep the image of before for the way back.
     pub fn plan(&self, node: &Node, image: &str, before: Option<&str>) -> Result<Vec<Change>> {
         if self.kind == Kind::Rke2 && image.starts_with("localhost/") {
-            bail!(
-                "RKE2 takes localhost/ for a name on Docker Hub: use a name with the host of a registry"
-            );
+            bail!("RKE2 takes localhost/ for a name on Docker Hub: use a name with the host of a registry");
         }
         let one = |file: String, setting: Setting, head: &str| {
             vec![Change::Setting { file, setting, value: image.into(), head: head.into() }]
@@ -298,11 +259,7 @@ impl Runtime {
                     None => {
                         let version = containerd::version(node, &self.config)?.max(2);
                         let head = format!("version = {version}\n");
-                        one(
-                            "/etc/k0s/containerd.d/pause.toml".into(),
-                            containerd::setting(version),
-                            &head,
-                        )
+                        one("/etc/k0s/containerd.d/pause.toml".into(), containerd::setting(version), &head)
                     }
                 }
             }
@@ -316,30 +273,19 @@ impl Runtime {
                 // OpenShift and MicroShift have an image whose program has another name.
                 if let Some(file) = last_with(node, &files, &command_key)? {
                     let text = node.read(&file)?.unwrap_or_default();
-                    if !["/pause", ""]
-                        .contains(&command_key.read(&text)?.unwrap_or_default().as_str())
-                    {
+                    if !["/pause", ""].contains(&command_key.read(&text)?.unwrap_or_default().as_str()) {
                         let value = "/pause".into();
-                        changes.push(Change::Setting {
-                            file,
-                            setting: command_key,
-                            value,
-                            head: String::new(),
-                        });
+                        changes.push(Change::Setting { file, setting: command_key, value, head: String::new() });
                     }
                 }
                 // A list that somebody has made would be replaced.
                 let list = Setting::toml(&["crio", "image", "pinned_images"]);
                 let has_list = |file: &String| list.is_in(&node.read(file)?.unwrap_or_default());
                 let lists = files.iter().map(has_list).collect::<Result<Vec<_>>>()?;
-                if let Some(before) =
-                    before.filter(|before| !before.is_empty() && !lists.contains(&true))
-                {
+                if let Some(before) = before.filter(|before| !before.is_empty() && !lists.contains(&true)) {
                     let file = PINNED.into();
-                    changes.push(Change::File {
-                        file,
-                        text: format!("[crio.image]\npinned_images = [\"{before}\"]\n"),
-                    });
+                    changes
+                        .push(Change::File { file, text: format!("[crio.image]\npinned_images = [\"{before}\"]\n") });
                 }
                 changes
             }
@@ -356,11 +302,7 @@ impl Runtime {
                 let mut files = vec!["/etc/containers/containers.conf".to_string()];
                 files.extend(node.list("/etc/containers/containers.conf.d", &[".conf"]));
                 let file = last_with(node, &files, &setting)?;
-                one(
-                    file.unwrap_or("/etc/containers/containers.conf.d/99-pause.conf".into()),
-                    setting,
-                    "",
-                )
+                one(file.unwrap_or("/etc/containers/containers.conf.d/99-pause.conf".into()), setting, "")
             }
             Kind::CriDockerd => {
                 let (file, text) = unit::drop_in(node, image)?;
@@ -390,9 +332,9 @@ impl Runtime {
                 let dump = output(&[program, "config".into()])?;
                 Setting::toml(&["crio", "image", "pause_image"]).read(&dump)
             }
-            Kind::CriDockerd => Ok(unit::of_show(&output(&words(
-                "systemctl show --property=ExecStart --value cri-docker",
-            ))?)),
+            Kind::CriDockerd => {
+                Ok(unit::of_show(&output(&words("systemctl show --property=ExecStart --value cri-docker"))?))
+            }
             _ => self.configured(node),
         }
     }
@@ -426,15 +368,14 @@ impl Runtime {
         }
     }
 
-    /// The PID of the containerd that k0s has started. It starts a new one when a file below
-    /// /etc/k0s/containerd.d changes, three seconds later (pkg/component/worker/containerd of k0s).
+    /// The PID of the containerd that k0s has started. It starts a new one when a file below /etc/k0s/containerd.d
+    /// changes, three seconds later (pkg/component/worker/containerd of k0s).
     pub fn containerd_of_k0s(&self, node: &Node) -> Option<i32> {
         if self.kind != Kind::K0s {
             return None;
         }
-        let is_its = |(_, command): &(i32, Vec<String>)| {
-            flag(command, &["--config", "-c"]).as_deref() == Some(&self.config)
-        };
+        let is_its =
+            |(_, command): &(i32, Vec<String>)| flag(command, &["--config", "-c"]).as_deref() == Some(&self.config);
         node.processes(&["containerd"]).into_iter().find(is_its).map(|(pid, _)| pid)
     }
 
@@ -497,9 +438,7 @@ impl Runtime {
     /// Whether systemd manages the control groups of its containers. Then a pod wants a slice.
     pub fn uses_systemd_cgroups(&self) -> bool {
         // containerd before 2.0 does not know the first, but shows its settings.
-        let says = |command: &str, text: &str| {
-            output(&self.crictl(command)).is_ok_and(|answer| answer.contains(text))
-        };
+        let says = |command: &str, text: &str| output(&self.crictl(command)).is_ok_and(|answer| answer.contains(text));
         says("runtime-config", "SYSTEMD") || says("info", "\"SystemdCgroup\": true")
     }
 
@@ -510,42 +449,28 @@ impl Runtime {
 
 /// The last file that has a setting: it decides.
 fn last_with(node: &Node, files: &[String], setting: &Setting) -> Result<Option<String>> {
-    node.last(files, |file, text| {
-        Ok(setting.read(text).with_context(|| file.to_string())?.is_some())
-    })
+    node.last(files, |file, text| Ok(setting.read(text).with_context(|| file.to_string())?.is_some()))
 }
 
 /// Who owns the setting of a node that is not set by hand, and where it is set.
 pub fn owner(node: &Node) -> Result<Option<&'static str>> {
     let release = node.read("/etc/os-release")?.unwrap_or_default();
     let is = |id: &str| {
-        release.lines().any(|line| {
-            line.trim_matches('"') == format!("ID={id}") || line == format!("ID=\"{id}\"")
-        })
+        release.lines().any(|line| line.trim_matches('"') == format!("ID={id}") || line == format!("ID=\"{id}\""))
     };
     let owners = [
-        (
-            is("talos"),
-            "Talos: a document of kind CRICustomizationConfig in the machine configuration",
-        ),
+        (is("talos"), "Talos: a document of kind CRICustomizationConfig in the machine configuration"),
         (is("bottlerocket"), "Bottlerocket: it has no setting for it since 1.21.0"),
         (
-            ["/etc/eks/nodeadm", "/etc/eks/nodeadm.yaml", "/usr/bin/nodeadm"]
-                .iter()
-                .any(|file| node.has(file)),
+            ["/etc/eks/nodeadm", "/etc/eks/nodeadm.yaml", "/usr/bin/nodeadm"].iter().any(|file| node.has(file)),
             "nodeadm of EKS: spec.containerd.config of its NodeConfig",
         ),
         (node.has("/opt/azure/containers"), "AKS: it has no setting for it"),
         (
-            is("cos")
-                || node.has("/home/kubernetes/bin/kube-env")
-                || node.has("/home/kubernetes/kube-env"),
+            is("cos") || node.has("/home/kubernetes/bin/kube-env") || node.has("/home/kubernetes/kube-env"),
             "GKE: it has no setting for it",
         ),
-        (
-            node.has("/etc/machine-config-daemon"),
-            "OpenShift: a MachineConfig with a file in /etc/crio/crio.conf.d",
-        ),
+        (node.has("/etc/machine-config-daemon"), "OpenShift: a MachineConfig with a file in /etc/crio/crio.conf.d"),
     ];
     Ok(owners.into_iter().find(|(owns, _)| *owns).map(|(_, who)| who))
 }
@@ -561,10 +486,7 @@ pub fn parse_image(name: &str) -> Result<String> {
     let (domain, port) = host.split_once(':').unwrap_or((host, "443"));
     let is_label = |label: &str| {
         let known = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
-        !label.is_empty()
-            && label.chars().all(known)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
+        !label.is_empty() && label.chars().all(known) && !label.starts_with('-') && !label.ends_with('-')
     };
     let is_host = (host.contains(['.', ':']) || host == "localhost")
         && domain.split('.').all(is_label)
@@ -575,9 +497,9 @@ pub fn parse_image(name: &str) -> Result<String> {
         let separators = part.split(is_plain).filter(|separator| !separator.is_empty());
         part.starts_with(is_plain)
             && part.ends_with(is_plain)
-            && separators.into_iter().all(|one| {
-                [".", "_", "__"].contains(&one) || one.chars().all(|letter| letter == '-')
-            })
+            && separators
+                .into_iter()
+                .all(|one| [".", "_", "__"].contains(&one) || one.chars().all(|letter| letter == '-'))
     };
     let is_tag = tag.len() <= 128
         && !tag.starts_with(['.', '-'])

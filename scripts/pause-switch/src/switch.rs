@@ -13,9 +13,15 @@ use anyhow::{Context, Error, Result, anyhow};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::change::Kind;
 use crate::journal::{Journal, prepare};
 use crate::node::{Node, output, words};
-use crate::runtimes::{self, Kind, Runtime};
+use crate::runtimes::{self, Runtime};
+
+/// The digests, by SHA-256, of the layer of the image for this platform, and of the program in it, of the release that
+/// this program is a file of. Without them nothing is compared.
+const LAYER: Option<&str> = option_env!("PAUSE_LAYER");
+const PROGRAM: Option<&str> = option_env!("PAUSE_PROGRAM");
 
 /// An error with the exit status that scripts and configuration management tell apart.
 #[derive(Debug)]
@@ -127,10 +133,7 @@ impl Switch {
     /// The one runtime that is meant.
     fn runtime(&self) -> Result<Runtime> {
         if let Some(owner) = runtimes::owner(&self.node)? {
-            return Err(coded(
-                NOT_HERE,
-                format!("this node's setting belongs to {owner}; nothing was changed"),
-            ));
+            return Err(coded(NOT_HERE, format!("this node's setting belongs to {owner}; nothing was changed")));
         }
         let mut found = runtimes::find(&self.node);
         match self.only {
@@ -143,13 +146,8 @@ impl Switch {
         match found.len() {
             1 => Ok(found.remove(0)),
             0 => {
-                let what = if self.node.is_live {
-                    "no runtime runs here"
-                } else {
-                    "there are no files of a runtime"
-                };
-                let wanted =
-                    self.only.map(|kind| format!(" called {}", kind.name())).unwrap_or_default();
+                let what = if self.node.is_live { "no runtime runs here" } else { "there are no files of a runtime" };
+                let wanted = self.only.map(|kind| format!(" called {}", kind.name())).unwrap_or_default();
                 Err(coded(NOT_HERE, format!("{what}{wanted} that this program knows")))
             }
             _ => Err(coded(
@@ -246,8 +244,7 @@ impl Switch {
         let last = journal.map(|journal| journal.after);
         let was_switched = last.is_some();
         let done = prepared.iter().map(|(_, _, done)| done.clone()).collect();
-        let mut journal =
-            Journal { kind, before, after: to.image.into(), done, is_complete: false };
+        let mut journal = Journal { kind, before, after: to.image.into(), done, is_complete: false };
         journal.write(&self.node)?;
         let daemon = runtime.containerd_of_k0s(&self.node);
         for (file, text, _) in &prepared {
@@ -268,10 +265,7 @@ impl Switch {
         if let Some(last) = last.filter(|last| self.node.is_live && last != to.image) {
             let _ = self.label(&runtime, &last, "");
         }
-        self.result(
-            true,
-            &format!("{} gives new pods {}; running pods keep theirs", runtime.name(), to.image),
-        );
+        self.result(true, &format!("{} gives new pods {}; running pods keep theirs", runtime.name(), to.image));
         Ok(())
     }
 
@@ -289,12 +283,9 @@ impl Switch {
                 "the old image {before} is not on the node, so there would be no way back: pull it first"
             ));
         }
-        let is_pause = |info: &Value| {
-            to.any || crate::LAYER.is_none_or(|layer| info.to_string().contains(layer))
-        };
+        let is_pause = |info: &Value| to.any || LAYER.is_none_or(|layer| info.to_string().contains(layer));
         // What an archive is given for is replaced if it is something else.
-        let is_new =
-            inspect(runtime, to.image).is_none_or(|info| to.archive.is_some() && !is_pause(&info));
+        let is_new = inspect(runtime, to.image).is_none_or(|info| to.archive.is_some() && !is_pause(&info));
         match to.archive {
             Some(archive) if is_new => self.import(runtime, archive, to.image)?,
             Some(_) => {
@@ -320,12 +311,7 @@ impl Switch {
     }
 
     /// Waits until the runtime has an image, and looks whether that is pause.
-    fn verify(
-        &self,
-        runtime: &Runtime,
-        image: &str,
-        is_pause: impl Fn(&Value) -> bool,
-    ) -> Result<()> {
+    fn verify(&self, runtime: &Runtime, image: &str, is_pause: impl Fn(&Value) -> bool) -> Result<()> {
         // The CRI plugin of containerd hears of an import by an event.
         let info = self.wait(|| {
             let info = inspect(runtime, image);
@@ -352,9 +338,9 @@ impl Switch {
     /// Imports an archive, and gives the image in it the name that is configured.
     fn import(&self, runtime: &Runtime, archive: &Path, image: &str) -> Result<()> {
         let archive = std::path::absolute(archive)?.display().to_string();
-        let printed = self.run(&runtime.import(&archive, image)).with_context(|| {
-            format!("{archive} was not imported; has it an image for this platform?")
-        })?;
+        let printed = self
+            .run(&runtime.import(&archive, image))
+            .with_context(|| format!("{archive} was not imported; has it an image for this platform?"))?;
         // "unpacking NAME (sha256:…)...done" of ctr, "Loaded image: NAME" of docker
         let name = printed.split_whitespace().find(|word| word.contains('/') && word.contains(':'));
         let name = name.unwrap_or("NAME-IN-THE-ARCHIVE");
@@ -363,48 +349,31 @@ impl Switch {
         {
             self.run(&tag)?;
         }
-        // Of an import and a tag by ctr the CRI plugin of containerd 1.7 hears nothing, and of a label it
-        // does (containerd#13494).
+        // Of an import and a tag by ctr the CRI plugin of containerd 1.7 hears nothing, and of a label it does
+        // (containerd#13494).
         self.pin(runtime, image)
     }
 
     /// Has the runtime read the new files. The error says whether it was restarted.
-    fn take(
-        &self,
-        runtime: &Runtime,
-        image: &str,
-        daemon: Option<i32>,
-    ) -> Result<(), (Error, bool)> {
+    fn take(&self, runtime: &Runtime, image: &str, daemon: Option<i32>) -> Result<(), (Error, bool)> {
         let early = |error| (error, false);
         self.reload(runtime).map_err(early)?;
         let read = runtime.effective(&self.node).map_err(early)?;
         if read.as_deref() != Some(image) {
             let says = read.unwrap_or("nothing".into());
-            return Err(early(anyhow!(
-                "{} reads {says} from its files, not {image}",
-                runtime.name()
-            )));
+            return Err(early(anyhow!("{} reads {says} from its files, not {image}", runtime.name())));
         }
         let before = sandboxes(runtime).map_err(early)?;
         self.restart(runtime, daemon).map_err(|error| (error, true))?;
         let started_with = runtime.started_with(&self.node).map_err(|error| (error, true))?;
         if started_with.as_deref() != Some(image) {
             let says = started_with.unwrap_or("nothing".into());
-            return Err((
-                anyhow!("{} was started with {says}: a flag or a template decides", runtime.name()),
-                true,
-            ));
+            return Err((anyhow!("{} was started with {says}: a flag or a template decides", runtime.name()), true));
         }
         let after = sandboxes(runtime).map_err(|error| (error, true))?;
-        let moved = before
-            .iter()
-            .filter(|(id, (pid, _))| after.get(*id).is_none_or(|(now, _)| now != pid))
-            .count();
+        let moved = before.iter().filter(|(id, (pid, _))| after.get(*id).is_none_or(|(now, _)| now != pid)).count();
         if moved > 0 {
-            return Err((
-                anyhow!("{moved} of {} sandboxes did not survive the restart", before.len()),
-                true,
-            ));
+            return Err((anyhow!("{moved} of {} sandboxes did not survive the restart", before.len()), true));
         }
         let count = before.len();
         self.say(&format!("{} answers; running sandboxes: {count}, as before", runtime.name()));
@@ -416,8 +385,7 @@ impl Switch {
         if !runtime.speaks_cri() {
             return Ok(());
         }
-        let info =
-            inspect(runtime, image).with_context(|| format!("{image} is not on the node"))?;
+        let info = inspect(runtime, image).with_context(|| format!("{image} is not on the node"))?;
         let why = match info["status"]["pinned"] == true || runtime.ctr("").is_none() {
             true => "",
             false => {
@@ -433,8 +401,7 @@ impl Switch {
         runtime.reload().map_or(Ok(()), |reload| self.run(&reload).map(drop))
     }
 
-    /// Restarts the runtime, and waits until it answers. k0s restarts its containerd, which was `daemon`,
-    /// by itself.
+    /// Restarts the runtime, and waits until it answers. k0s restarts its containerd, which was `daemon`, by itself.
     fn restart(&self, runtime: &Runtime, daemon: Option<i32>) -> Result<()> {
         if let Some(unit) = runtime.unit()? {
             // A unit may take as long to start as it says, or for ever.
@@ -530,10 +497,7 @@ impl Switch {
             let before = journal.before.as_deref().unwrap_or("the default");
             coded(
                 BY_HAND,
-                format!(
-                    "undoing failed: {error:#}; set {before} in {} and restart {name}",
-                    files.join(", ")
-                ),
+                format!("undoing failed: {error:#}; set {before} in {} and restart {name}", files.join(", ")),
             )
         })?;
         let rest = || -> Result<()> {
@@ -547,7 +511,8 @@ impl Switch {
             Journal::remove(&self.node, journal.kind)
         };
         rest().map_err(|error| {
-            let what = format!("undoing failed: {error:#}; the files are as before: see the log of {name}, and restart it");
+            let what =
+                format!("undoing failed: {error:#}; the files are as before: see the log of {name}, and restart it");
             coded(BY_HAND, what)
         })
     }
@@ -576,9 +541,7 @@ impl Switch {
         }
         if self.node.is_live {
             let done = self.reload(&runtime).and_then(|()| self.restart(&runtime, daemon));
-            done.map_err(|error| {
-                coded(BY_HAND, format!("the files are as before, but {error:#}: see its log"))
-            })?;
+            done.map_err(|error| coded(BY_HAND, format!("the files are as before, but {error:#}: see its log")))?;
             let _ = self.label(&runtime, &journal.after, "");
         }
         Journal::remove(&self.node, runtime.kind)?;
@@ -595,13 +558,10 @@ impl Switch {
             return Err(coded(WRONG_USE, "--pod wants a node that runs, and not --root"));
         }
         let runtime = self.runtime()?;
-        let journal =
-            Journal::read(&self.node, runtime.kind)?.context("nothing was switched here")?;
+        let journal = Journal::read(&self.node, runtime.kind)?.context("nothing was switched here")?;
         let image = &journal.after;
         if !journal.is_complete {
-            return Err(anyhow!(
-                "the switch to {image} did not end: run it again, or pause-switch back"
-            ));
+            return Err(anyhow!("the switch to {image} did not end: run it again, or pause-switch back"));
         }
         let read = runtime.effective(&self.node)?.unwrap_or("the default".into());
         if read != *image {
@@ -633,15 +593,11 @@ impl Switch {
         let sum = self.wait(|| program_of_pod(runtime, &file));
         std::fs::remove_file(&file)?;
         let sum = sum?;
-        if crate::PROGRAM.is_some_and(|program| program != sum) {
-            return Err(anyhow!(
-                "a new pod ran {sum}, which is not the pause of this release ({image})"
-            ));
+        if PROGRAM.is_some_and(|program| program != sum) {
+            return Err(anyhow!("a new pod ran {sum}, which is not the pause of this release ({image})"));
         }
-        let whose = if crate::PROGRAM.is_some() { ", that of this release" } else { "" };
-        self.say(&format!(
-            "a pod was started and removed; the SHA-256 of its pause was {sum}{whose}"
-        ));
+        let whose = if PROGRAM.is_some() { ", that of this release" } else { "" };
+        self.say(&format!("a pod was started and removed; the SHA-256 of its pause was {sum}{whose}"));
         Ok(())
     }
 }
@@ -658,7 +614,7 @@ fn program_of_pod(runtime: &Runtime, config: &Path) -> Result<String> {
             let program = std::fs::read(format!("/proc/{pid}/exe"));
             let sum = sha256(&program.context("the new pod has ended")?);
             // It may still be that of runc, about to start pause.
-            if crate::PROGRAM == Some(&sum) || start.elapsed() > Duration::from_secs(5) {
+            if PROGRAM == Some(&sum) || start.elapsed() > Duration::from_secs(5) {
                 return Ok(sum);
             }
             std::thread::sleep(Duration::from_millis(100));
@@ -706,8 +662,7 @@ fn sandboxes(runtime: &Runtime) -> Result<BTreeMap<String, (i64, String)>> {
         let info: Value = serde_json::from_str(&info?).context("crictl inspectp")?;
         let image = info["info"]["image"]
             .as_str()
-            .or(info["info"]["runtimeSpec"]["annotations"]["io.kubernetes.cri-o.ImageName"]
-                .as_str());
+            .or(info["info"]["runtimeSpec"]["annotations"]["io.kubernetes.cri-o.ImageName"].as_str());
         let pid = info["info"]["pid"].as_i64().unwrap_or(0);
         Ok((id, (pid, image.unwrap_or("an image that the runtime does not name").to_string())))
     };

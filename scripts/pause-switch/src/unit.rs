@@ -1,5 +1,5 @@
-//! cri-dockerd, whose sandbox image is a flag in its systemd unit. A drop-in of our own starts it with the
-//! same command and another flag.
+//! cri-dockerd, whose sandbox image is a flag in its systemd unit. A drop-in of our own starts it with the same command
+//! and another flag.
 
 use anyhow::{Context, Result, bail};
 
@@ -11,12 +11,8 @@ pub const FLAG: &str = "--pod-infra-container-image";
 const DROP_IN: &str = "/etc/systemd/system/cri-docker.service.d/zz-pause-switch.conf";
 
 /// The folders of systemd, the strongest first (systemd.unit(5)).
-const FOLDERS: [&str; 4] = [
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-];
+const FOLDERS: [&str; 4] =
+    ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 
 /// The values of ExecStart= in a file, in which an empty one takes back those before.
 fn exec_start(text: &str, values: &mut Vec<String>) {
@@ -30,8 +26,7 @@ fn exec_start(text: &str, values: &mut Vec<String>) {
         // A line that ends in a backslash goes on; comments between are left out (systemd.syntax(7)).
         while line.ends_with('\\') {
             line.pop();
-            let Some(next) = lines.by_ref().find(|next| !next.trim_start().starts_with(['#', ';']))
-            else {
+            let Some(next) = lines.by_ref().find(|next| !next.trim_start().starts_with(['#', ';'])) else {
                 break;
             };
             line = format!("{} {}", line.trim_end(), next.trim());
@@ -111,8 +106,8 @@ pub fn image(node: &Node) -> Result<Option<String>> {
     Ok(without_flag(values.last().map(String::as_str).unwrap_or_default()).1)
 }
 
-/// The image in what `systemctl show --property=ExecStart --value` prints, as
-/// `{ path=… ; argv[]=/usr/bin/cri-dockerd --flag … ; ignore_errors=no ; … }`.
+/// The image in what `systemctl show --property=ExecStart --value` prints, as `{ path=… ; argv[]=/usr/bin/cri-dockerd
+/// --flag … ; ignore_errors=no ; … }`.
 pub fn of_show(shown: &str) -> Option<String> {
     let command = shown.split("argv[]=").last()?.split(" ; ").next()?;
     without_flag(command).1

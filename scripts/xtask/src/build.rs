@@ -2,51 +2,63 @@
 
 use std::fs;
 use std::ops::Range;
-use std::process::Command;
 
-use anyhow::{Context, Result};
-use xtask::cargo::{cargo, rust_tool, sysroot};
-use xtask::platforms::Platform;
-use xtask::project::{dist, output, run, say};
+use anyhow::Result;
+use xtask::cargo::{add_target, build_program, cargo, rust_tool};
+use xtask::platforms::{Platform, platforms};
+use xtask::project::{self, dist, output, package, run, say, sha256};
 
-use crate::setup;
+use crate::image::layer;
 
 /// Where an ELF header has e_shentsize (elf(5)), by its class.
 fn shentsize(file: &[u8]) -> Range<usize> {
     if file.get(4) == Some(&1) { 46..48 } else { 58..60 }
 }
 
-/// Builds pause for some platforms.
-pub fn build(platforms: &[&Platform]) -> Result<()> {
-    setup::targets(platforms)?;
-    let dist = dist("");
-    fs::create_dir_all(&dist)?;
-    // In `dist`, so that a file is put there in one step: who runs it meanwhile finds the old one
-    // or the new one.
-    let new = tempfile::tempdir_in(&dist)?;
-    for platform in platforms {
-        let file = platform.file();
-        run(cargo(platform, "build")?.args(["--release", "--package", "pause"]))?;
-        let linked = platform.linked();
-        let path = new.path().join(&file);
-        // Without what stands behind the segment, which is for debuggers.
-        let mut objcopy = Command::new(rust_tool("rust-objcopy")?);
-        objcopy.arg("--strip-sections").arg(&linked).arg(&path);
-        output(objcopy.env("LD_LIBRARY_PATH", sysroot()?.join("lib")))?; // where its libLLVM is
-        // It sets e_shentsize to 0, and ClamAV calls such a file broken.
-        let (mut bytes, linked) = (fs::read(&path)?, fs::read(&linked)?);
-        let field = shentsize(&bytes);
-        bytes[field.clone()].copy_from_slice(&linked[field]);
-        fs::write(&path, &bytes)?;
-        make_executable(&path)?;
-        fs::rename(&path, dist.join(&file)).with_context(|| file.clone())?;
-        say(format!("dist/{file}: {} bytes", bytes.len()));
+/// Builds pause for a platform, and returns the program.
+fn pause(platform: &Platform) -> Result<Vec<u8>> {
+    add_target(platform.target)?;
+    run(cargo(platform, "build")?.args(["--release", "--package", "pause"]))?;
+    let linked = platform.linked();
+    let stripped = tempfile::NamedTempFile::new()?;
+    // Without what stands behind the segment, which is for debuggers.
+    output(rust_tool("rust-objcopy")?.arg("--strip-sections").arg(&linked).arg(stripped.path()))?;
+    // It sets e_shentsize to 0, and ClamAV calls such a file broken.
+    let (mut bytes, linked) = (fs::read(stripped.path())?, fs::read(&linked)?);
+    let field = shentsize(&bytes);
+    bytes[field.clone()].copy_from_slice(&linked[field]);
+    Ok(bytes)
+}
+
+/// Writes a program to `dist/`.
+fn write(file: &str, program: &[u8]) -> Result<()> {
+    fs::create_dir_all(dist(""))?;
+    project::replace(&dist(file), 0o755, program)?;
+    say(format!("dist/{file}: {} bytes", program.len()));
+    Ok(())
+}
+
+/// Builds pause for this run's platforms.
+pub fn all() -> Result<()> {
+    platforms().into_iter().try_for_each(|platform| write(&platform.file(), &pause(platform)?))
+}
+
+/// Builds pause-switch for this run's platforms that it can be built for.
+pub fn switches() -> Result<()> {
+    for platform in platforms() {
+        let Some(target) = platform.switch else { continue };
+        add_target(target)?;
+        let options = ["--package", "pause-switch", "--profile", "small"];
+        let program = build_program("pause-switch", &options, Some(target), &switch_variables(platform)?)?;
+        write(&platform.switch_file(), &fs::read(program)?)?;
     }
     Ok(())
 }
 
-/// Gives a file the mode 755, whatever the umask is.
-pub fn make_executable(path: &std::path::Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
+/// What pause-switch compares the pause of a node of this platform with.
+pub fn switch_variables(platform: &Platform) -> Result<Vec<(String, String)>> {
+    let program = platform.program()?;
+    let (layer, program) = (sha256(&layer(&program)?), sha256(&program));
+    let all = [("PROGRAM", program), ("LAYER", layer), ("RELEASE", package()?.version.to_string())];
+    Ok(all.map(|(name, value)| (format!("PAUSE_{name}"), value)).into())
 }

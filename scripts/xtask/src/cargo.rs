@@ -1,78 +1,50 @@
-//! cargo for pause and for what is built as pause is, with a result that does not depend on the
-//! settings of the user.
+//! cargo for pause and for what is built as pause is, with a result that does not depend on the settings of the user;
+//! and cargo for the programs in `tests/`.
 //!
-//! Only the environment variables in a list reach cargo. The config.toml files of the user (in the
-//! cargo folder, and in folders above the project) are reduced to the tables that say how to reach
-//! a registry; the project's own is read as it is. Variables such as RUSTFLAGS or
-//! CARGO_PROFILE_RELEASE_OPT_LEVEL, and tables such as `[build]`, `[target]`, `[profile]` and
-//! `[env]`, have no effect.
-//!
-//! The compiler is the one in rust-toolchain.toml. If rustup has no target of it for the platform,
-//! Debian's compiler is used. PAUSE_RUST=debian selects Debian's in any case, and PAUSE_RUST=NAME
-//! another toolchain of rustup.
+//! Only the environment variables in a list reach cargo. The config.toml in the user's cargo folder is reduced to the
+//! tables that say how to reach a registry; those in folders above the project are not read. Variables such as
+//! RUSTFLAGS or CARGO_PROFILE_RELEASE_OPT_LEVEL, and tables such as `[build]`, `[target]`, `[profile]` and `[env]`,
+//! have no effect.
 
-use std::ffi::OsString;
 use std::fs;
+use std::io::BufReader;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use cargo_metadata::Message;
 use toml::{Table, Value};
 
-use crate::platforms::{Platform, host};
-use crate::project::{output, replace, root};
+use crate::platforms::{ONLY, Platform, host, names, platforms};
+use crate::project::{output, replace, root, say};
 
 /// What the compiler that rust-toolchain.toml names prints of itself.
-fn rustc_prints(what: &str) -> Result<String> {
-    let mut rustc = Command::new("rustc");
-    output(rustc.args(["--print", what]).current_dir(root()).env_remove("RUSTUP_TOOLCHAIN"))
+fn rustc_prints(what: &str) -> Result<PathBuf> {
+    Ok(output(Command::new("rustc").args(["--print", what]).current_dir(root()))?.into())
 }
 
-/// The sysroot of the toolchain that rust-toolchain.toml names.
-pub fn sysroot() -> Result<PathBuf> {
-    Ok(rustc_prints("sysroot")?.into())
-}
-
-/// A tool in it, such as rust-lld.
-pub fn rust_tool(name: &str) -> Result<PathBuf> {
+/// A tool of that toolchain, such as rust-lld.
+pub fn rust_tool(name: &str) -> Result<Command> {
     // For a host with musl the folder has another name than the target.
-    let host = rustc_prints("host-tuple")?;
-    Ok(sysroot()?.join("lib/rustlib").join(host).join("bin").join(name))
+    let (sysroot, host) = (rustc_prints("sysroot")?, rustc_prints("host-tuple")?);
+    let mut tool = Command::new(sysroot.join("lib/rustlib").join(host).join("bin").join(name));
+    tool.env("LD_LIBRARY_PATH", sysroot.join("lib")); // where its libLLVM is
+    Ok(tool)
 }
 
-/// What PAUSE_RUST says.
-fn selected() -> String {
-    std::env::var("PAUSE_RUST").unwrap_or_default()
-}
-
-/// Whether the toolchain has a target.
-pub fn has_target(target: &str) -> Result<bool> {
-    Ok(sysroot()?.join("lib/rustlib").join(target).join("lib").is_dir())
+/// Adds a target to that toolchain, if it is missing.
+pub fn add_target(target: &str) -> Result<()> {
+    if rustc_prints("sysroot")?.join("lib/rustlib").join(target).join("lib").is_dir() {
+        return Ok(());
+    }
+    say(format!("adding Rust's target {target}"));
+    output(Command::new("rustup").args(["target", "add", target]).current_dir(root())).map(drop)
 }
 
 /// cargo's variable for the linker of a target.
-pub fn linker_variable(target: &str) -> String {
+fn linker_variable(target: &str) -> String {
     format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"))
-}
-
-/// Whether rustup's toolchain can build for a platform. PAUSE_RUST=debian says that it cannot, to
-/// try the way that is left then.
-pub fn rustup_has(platform: &Platform) -> Result<bool> {
-    Ok((selected() != "debian" || platform.is_host()) && has_target(&platform.target)?)
-}
-
-/// The compiler for a platform.
-fn rustc(platform: &Platform) -> Result<PathBuf> {
-    match selected().as_str() {
-        "" | "debian" if rustup_has(platform)? => Ok(sysroot()?.join("bin/rustc")),
-        "" | "debian" => Ok("/usr/bin/rustc".into()),
-        name => {
-            let mut rustup = Command::new("rustup");
-            let path = output(rustup.args(["which", "--toolchain", name, "rustc"]));
-            Ok(path.with_context(|| format!("no toolchain {name}: rustup toolchain list"))?.into())
-        }
-    }
 }
 
 /// The environment variables that reach cargo, beside those of proxies in lower and upper case.
@@ -95,28 +67,13 @@ fn reaches_cargo(name: &str) -> bool {
 fn registry_settings(file: &Path) -> Result<String> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let mut table: Table = text.parse().with_context(|| file.display().to_string())?;
-    table.retain(|name, _| {
-        ["source", "registry", "registries", "http", "net", "credential-alias"].contains(&name)
-    });
-    // A relative path in it starts from the folder above the one that the file is in.
-    let base = file.parent().and_then(Path::parent).context("a folder")?;
-    fn make_absolute(table: &mut Table, base: &Path) {
-        for (name, value) in table {
-            let is_path = ["cainfo", "directory", "local-registry"].contains(&name.as_str());
-            match value {
-                Value::Table(below) => make_absolute(below, base),
-                Value::String(path) if is_path => *path = base.join(&*path).display().to_string(),
-                _ => (),
-            }
-        }
-    }
-    make_absolute(&mut table, base);
+    table.retain(|name, _| ["source", "registry", "registries", "http", "net", "credential-alias"].contains(&name));
     Ok(table.to_string())
 }
 
-/// Makes a cargo folder with the user's downloads and passwords, and nothing else of the user's.
-/// Its path stays the same, or cargo would build every dependency anew each time. Another run may
-/// use it meanwhile, so that what is in it is replaced in one step.
+/// Makes a cargo folder with the user's downloads and passwords, and nothing else of the user's. Its path stays the
+/// same, or cargo would build every dependency anew each time. Another run may use it meanwhile, so that what is in it
+/// is replaced in one step.
 fn cargo_home(user: &Path) -> Result<PathBuf> {
     let home = root().join("target/cargo-home");
     fs::create_dir_all(user.join("registry"))?;
@@ -129,29 +86,12 @@ fn cargo_home(user: &Path) -> Result<PathBuf> {
     }
     let config = user.join("config.toml");
     let settings = if config.exists() { registry_settings(&config)? } else { String::new() };
-    replace(&home.join("config.toml"), settings.as_bytes())?;
+    replace(&home.join("config.toml"), 0o644, settings.as_bytes())?;
     Ok(home)
 }
 
-/// The reduced config.toml files of the folders above the project; the nearest is the last.
-fn configs_above(user: &Path, home: &Path) -> Result<Vec<OsString>> {
-    let mut arguments = Vec::new();
-    let user = fs::canonicalize(user.join("config.toml")).ok();
-    let above: Vec<_> = root().ancestors().skip(1).collect();
-    for (number, folder) in above.into_iter().rev().enumerate() {
-        let file = folder.join(".cargo/config.toml");
-        let real = fs::canonicalize(&file).ok();
-        if real.is_some() && real != user {
-            let reduced = home.join(format!("{number}.toml"));
-            replace(&reduced, registry_settings(&file)?.as_bytes())?;
-            arguments.extend(["--config".into(), reduced.into_os_string()]);
-        }
-    }
-    Ok(arguments)
-}
-
 /// The cargo folder of the user.
-pub fn user_home() -> Result<PathBuf> {
+fn user_home() -> Result<PathBuf> {
     let user = std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     match (user, std::env::var_os("HOME")) {
         (Some(user), _) => Ok(std::path::absolute(user)?),
@@ -163,42 +103,81 @@ pub fn user_home() -> Result<PathBuf> {
 /// A command of cargo for pause and the programs of the tests, for one platform.
 pub fn cargo(platform: &Platform, command: &str) -> Result<Command> {
     if Path::new("/.cargo/config.toml").exists() {
-        bail!(
-            "/.cargo/config.toml would be read too: move it to a cargo folder that is not /.cargo"
-        );
+        bail!("/.cargo/config.toml would be read too: move it to a cargo folder that is not /.cargo");
     }
     let user = user_home()?;
     let home = cargo_home(&user)?;
-    let rustc = rustc(platform)?;
-    let bin = sysroot()?.join("bin");
-    let program = match command {
-        "clippy" => rustc.with_file_name("cargo-clippy"), // with its driver beside it
-        _ => bin.join("cargo"),
-    };
+    let bin = rustc_prints("sysroot")?.join("bin");
     let root = root();
     // No path of this machine is in the debug information, so that files with it are the same too.
-    let remap = |from: &Path, to: &str| {
-        Value::from(format!("--remap-path-prefix={}={to}", from.display())).to_string()
-    };
-    let remaps = [
-        remap(root, "/pause"),
-        remap(&home.join("registry"), "/registry"),
-        remap(&user.join("registry"), "/registry"),
-    ];
-    let mut cargo = Command::new(program);
+    let remap = |from: &Path, to: &str| Value::from(format!("--remap-path-prefix={}={to}", from.display())).to_string();
+    let remaps =
+        [remap(root, "/pause"), remap(&home.join("registry"), "/registry"), remap(&user.join("registry"), "/registry")];
+    let mut cargo = Command::new(bin.join(if command == "clippy" { "cargo-clippy" } else { "cargo" }));
     // From a folder in which cargo finds no other config.toml.
     cargo.current_dir("/").env_clear();
     cargo.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(reaches_cargo)));
-    cargo.env("CARGO_HOME", &home).env("CARGO", bin.join("cargo")).env("RUSTC", rustc);
+    cargo.env("CARGO_HOME", &home).env("CARGO", bin.join("cargo")).env("RUSTC", bin.join("rustc"));
     if platform.target != host().target {
         // The linker of the toolchain links every platform, by cargo's variable for it.
-        cargo.env(linker_variable(&platform.target), rust_tool("rust-lld")?);
+        cargo.env(linker_variable(platform.target), rust_tool("rust-lld")?.get_program());
     }
-    cargo.arg(command).args(configs_above(&user, &home)?);
-    cargo.arg("--config").arg(root.join(".cargo/config.toml"));
+    cargo.arg(command).arg("--config").arg(root.join(".cargo/config.toml"));
     cargo.arg("--manifest-path").arg(root.join("Cargo.toml")).arg("--config");
     cargo.arg(format!("target.{}.rustflags=[{}]", platform.target, remaps.join(", ")));
-    cargo.args(["--locked", "--quiet", "--target", &platform.target]);
+    cargo.args(["--locked", "--quiet", "--target", platform.target]);
     cargo.arg("--target-dir").arg(root.join("target"));
     Ok(cargo)
+}
+
+/// cargo on the workspace of the tests and the tool, without the flags of pause, which cargo would take from
+/// .cargo/config.toml in the folder above if this variable were not set.
+pub fn cargo_tests(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.args(arguments).current_dir(root().join("tests")).env("RUSTFLAGS", "");
+    cargo
+}
+
+/// Builds a program of that workspace, and returns its path. With a target of musl it is static, and has no path of
+/// this machine in it.
+pub fn build_program(
+    name: &str,
+    options: &[&str],
+    musl: Option<&str>,
+    variables: &[(String, String)],
+) -> Result<PathBuf> {
+    let arguments = ["build", "--locked", "--quiet", "--message-format", "json-render-diagnostics"];
+    let mut cargo = cargo_tests(&[&arguments, options].concat());
+    cargo.envs(variables.iter().cloned()).arg("--target-dir").arg(root().join("target"));
+    if let Some(target) = musl {
+        let flags = format!(
+            "-Clink-self-contained=yes --remap-path-prefix={}=/pause --remap-path-prefix={}/registry=/registry",
+            root().display(),
+            user_home()?.display()
+        );
+        cargo.args(["--target", target]).env("RUSTFLAGS", flags);
+        // It needs no other linker than that of the toolchain.
+        cargo.env(linker_variable(target), rust_tool("rust-lld")?.get_program());
+    }
+    let mut running = cargo.stdout(Stdio::piped()).spawn().context("cargo")?;
+    let messages = BufReader::new(running.stdout.take().context("a pipe")?);
+    let mut program = None;
+    for message in Message::parse_stream(messages) {
+        if let Message::CompilerArtifact(artifact) = message?
+            && artifact.target.name == name
+        {
+            program = artifact.executable.or(program);
+        }
+    }
+    if !running.wait()?.success() {
+        bail!("cargo build of {name} failed");
+    }
+    Ok(program.with_context(|| format!("cargo made no program {name}"))?.into())
+}
+
+/// A command for one of these programs: it looks at the files in `dist/`, and runs this tool in copies of the project.
+pub fn program_of_tests(program: &Path) -> Result<Command> {
+    let mut command = Command::new(program);
+    command.env("PAUSE_XTASK", std::env::current_exe()?).env(ONLY, names(&platforms()).join(","));
+    Ok(command)
 }

@@ -1,20 +1,20 @@
-//! Packs the image: an archive with all platforms, and one for each. An archive is an OCI layout that
-//! also contains manifest.json, as `docker save` writes it.
+//! Packs the image: an archive with all platforms, and one for each. An archive is an OCI layout that also contains
+//! manifest.json, as `docker save` writes it.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use oci_spec::distribution::Reference;
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
 use xtask::platforms::{Platform, platforms};
-use xtask::project::{self, say, sha256};
+use xtask::project::{self, REVISION, say, sha256};
 
 /// The media types of the OCI image specification.
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 #[derive(clap::Args, Default)]
@@ -22,7 +22,7 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub struct Options {
     /// The image name, with host and tag; the default is localhost/pause:<version>
     #[arg(long, value_parser = parse_name)]
-    pub name: Option<Reference>,
+    name: Option<Reference>,
     /// The URL of the source code, for an annotation; the default is `repository` in Cargo.toml
     #[arg(long, value_name = "URL", value_parser = parse_source)]
     source: Option<String>,
@@ -30,7 +30,7 @@ pub struct Options {
 
 impl Options {
     /// The image name that engines store.
-    pub fn name(&self) -> Result<Reference> {
+    fn name(&self) -> Result<Reference> {
         Ok(match &self.name {
             Some(name) => name.clone(),
             None => format!("localhost/pause:{}", project::package()?.version).parse()?,
@@ -38,46 +38,38 @@ impl Options {
     }
 
     /// The URL of the source code, if it is known.
-    pub fn source(&self) -> Result<Option<String>> {
+    fn source(&self) -> Result<Option<String>> {
         Ok(self.source.clone().or(project::package()?.repository))
     }
 }
 
 /// Checks that a name has a host and a tag. Engines would fill in different ones.
-pub fn parse_name(name: &str) -> Result<Reference> {
+fn parse_name(name: &str) -> Result<Reference> {
     match Reference::from_str(name) {
         // A tag has 128 characters at most, and Docker's image store gets one with the architecture.
         Ok(parsed) if parsed.tag().is_some_and(|tag| tag.len() > 120) => {
-            bail!("it wants a tag of at most 120 characters")
+            bail!("expected a tag of at most 120 characters")
         }
-        Ok(parsed)
-            if parsed.whole() == name && parsed.digest().is_none() && parsed.tag().is_some() =>
-        {
-            Ok(parsed)
-        }
-        _ => bail!("it wants HOST/NAME:TAG in lower case, as localhost/pause:1"),
+        Ok(parsed) if parsed.whole() == name && parsed.digest().is_none() && parsed.tag().is_some() => Ok(parsed),
+        _ => bail!("expected HOST/NAME:TAG in lower case, such as localhost/pause:1"),
     }
 }
 
 fn parse_source(source: &str) -> Result<String> {
-    let source = source.trim_end_matches('/');
-    let (scheme, rest) = source.split_once("://").unwrap_or_default();
-    let known = |letter: char| letter.is_ascii_lowercase() || letter == '+';
-    let in_path = |letter: char| letter.is_ascii_graphic() && !"?#%\"<>\\".contains(letter);
-    let has_host = rest.starts_with(|first: char| first.is_ascii_alphanumeric());
-    if scheme.is_empty() || !scheme.chars().all(known) || !has_host || !rest.chars().all(in_path) {
-        bail!("it wants a URL without a query, as https://git.example/pause");
+    let rest = source.strip_prefix("https://").unwrap_or_default();
+    match rest.is_empty() || rest.contains(|letter: char| !letter.is_ascii_graphic() || "?#\"<>".contains(letter)) {
+        true => bail!("expected a URL such as https://git.example/pause"),
+        false => Ok(source.trim_end_matches('/').into()),
     }
-    Ok(source.into())
 }
 
 /// The blobs of an OCI layout, by their digests.
 #[derive(Default)]
-pub struct Blobs(BTreeMap<String, Vec<u8>>);
+struct Blobs(BTreeMap<String, Vec<u8>>);
 
 impl Blobs {
     /// Adds a blob, and returns its descriptor.
-    pub fn add(&mut self, media_type: &str, content: Vec<u8>) -> Value {
+    fn add(&mut self, media_type: &str, content: Vec<u8>) -> Value {
         let digest = sha256(&content);
         let descriptor = json!({
             "mediaType": media_type,
@@ -89,12 +81,12 @@ impl Blobs {
     }
 
     /// Adds a document: without white space, and with sorted keys, as serde_json has them.
-    pub fn add_json(&mut self, media_type: &str, content: &Value) -> Value {
+    fn add_json(&mut self, media_type: &str, content: &Value) -> Value {
         self.add(media_type, content.to_string().into_bytes())
     }
 
     /// All files of the layout, with the index that is at the top.
-    pub fn into_layout(self, top: &Value) -> Vec<(String, Vec<u8>)> {
+    fn into_layout(self, top: &Value) -> Vec<(String, Vec<u8>)> {
         let version = json!({"imageLayoutVersion": "1.0.0"});
         let mut files = vec![
             ("oci-layout".to_string(), version.to_string().into_bytes()),
@@ -125,8 +117,8 @@ fn add(
     Ok(archive.append(&header, content)?)
 }
 
-/// The layer, with `/pause` as its only entry. The oldest tar format (v7) has the shortest
-/// header, and the time is 0, so that the layer depends on the binary alone.
+/// The layer, with `/pause` as its only entry. The oldest tar format (v7) has the shortest header, and the time is 0,
+/// so that the layer depends on the binary alone.
 pub fn layer(pause: &[u8]) -> Result<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
     add(&mut layer, Header::new_old(), ("pause", 0o755, 0), pause)?;
@@ -141,19 +133,17 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
 
 /// Adds what a node pulls for one platform, and returns the manifest and its descriptor.
 fn image(platform: &Platform, created: &str, blobs: &mut Blobs) -> Result<(Value, Value)> {
-    let layer = layer(&project::pause(platform)?)?;
+    let layer = layer(&platform.program()?)?;
     let mut described = json!({"architecture": platform.architecture, "os": "linux"});
-    if let Some(variant) = &platform.variant {
-        described["variant"] = variant.as_str().into();
+    if let Some(variant) = platform.variant {
+        described["variant"] = variant.into();
     }
     let mut config = described.clone();
-    // The user is not root, for runAsNonRoot; any other number would do. There is no Cmd, because
-    // `kubeadm upgrade` runs the image with -v in its place.
+    // The user is not root, for runAsNonRoot; any other number would do. There is no Cmd, because `kubeadm upgrade`
+    // runs the image with -v in its place.
     config["config"] = json!({"User": "65535:65535", "Entrypoint": ["/pause"]});
-    config["rootfs"] =
-        json!({"type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))]});
-    // Without these Docker shows an image of 1970, and tools that convert it want an entry for each
-    // layer.
+    config["rootfs"] = json!({"type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))]});
+    // Without these Docker shows an image of 1970, and tools that convert it want an entry for each layer.
     config["created"] = created.into();
     config["history"] = json!([{}]);
     let manifest = json!({
@@ -192,21 +182,15 @@ fn annotations(options: &Options, created: &str) -> Result<Value> {
         ("licenses", package.license),
         ("created", Some(created.into())),
     ];
-    let known = all.into_iter().filter_map(|(key, value)| {
-        Some((format!("org.opencontainers.image.{key}"), Value::from(value?)))
-    });
+    let known = all
+        .into_iter()
+        .filter_map(|(key, value)| Some((format!("org.opencontainers.image.{key}"), Value::from(value?))));
     Ok(Value::Object(known.collect()))
 }
 
 /// The bytes of a blob, by its descriptor.
 fn size(descriptor: &Value) -> u64 {
     descriptor["size"].as_u64().unwrap_or(0)
-}
-
-/// The digest of a blob, in hexadecimal digits, by its descriptor.
-pub fn hex_digest(descriptor: &Value) -> Result<&str> {
-    let digest = descriptor["digest"].as_str().and_then(|digest| digest.strip_prefix("sha256:"));
-    digest.context("a digest")
 }
 
 /// The entry of an image in manifest.json.
@@ -220,16 +204,9 @@ fn load(manifest: &Value, tag: &str) -> Value {
 }
 
 /// Writes an archive in `dist/` with one image, or one index, under a name.
-fn write(
-    file: &str,
-    name: &Reference,
-    epoch: u64,
-    blobs: Blobs,
-    mut image: Value,
-    loads: &[Value],
-) -> Result<()> {
-    // containerd, podman and Docker read the image name from the first annotation. The second is
-    // the one of the specification, which skopeo uses for `oci-archive:FILE:TAG`.
+fn write(file: &str, name: &Reference, epoch: u64, blobs: Blobs, mut image: Value, loads: &[Value]) -> Result<()> {
+    // containerd, podman and Docker read the image name from the first annotation. The second is the one of the
+    // specification, which skopeo uses for `oci-archive:FILE:TAG`.
     image["annotations"] = json!({
         "io.containerd.image.name": name.whole(),
         "org.opencontainers.image.ref.name": name.tag(),
@@ -248,31 +225,33 @@ fn write(
         add(&mut archive, Header::new_ustar(), (&path, mode, epoch), &content)?;
     }
     let archive = archive.into_inner()?;
-    project::replace(&project::dist(file), &archive)?;
+    project::replace(&project::dist(file), 0o644, &archive)?;
     say(format!("dist/{file}: {}, {} bytes", name.whole(), archive.len()));
     Ok(())
 }
 
-/// Packs the files of `dist/` into `dist/pause.oci.tar`, and into an archive for each platform. Returns
-/// the descriptors of the index and of each manifest.
-pub fn pack(options: &Options) -> Result<Vec<Value>> {
+/// Packs the files of `dist/` into `dist/pause.oci.tar`, and into an archive for each platform.
+pub fn pack(options: &Options) -> Result<()> {
     let (reference, epoch) = (options.name()?, project::epoch()?);
+    if project::revision()?.is_none() {
+        say(format!(
+            "without the history of git the image has other digests than that of the commit: set \
+             SOURCE_DATE_EPOCH to its time, and {REVISION} to its hash"
+        ));
+    }
     let (name, created) = (reference.whole(), project::time(epoch));
     let (mut all, mut manifests, mut loads) = (Blobs::default(), vec![], vec![]);
     for platform in platforms() {
         let mut alone = Blobs::default();
         let (manifest, descriptor) = image(platform, &created, &mut alone)?;
-        let sizes = sizes(&manifest, &descriptor);
+        let [of_manifest, config, layer] = sizes(&manifest, &descriptor);
         say(format!(
-            "{platform}: {} bytes to pull: manifest {}, config {}, layer {}",
-            sizes.iter().sum::<u64>(),
-            sizes[0],
-            sizes[1],
-            sizes[2]
+            "{platform}: {} bytes to pull: manifest {of_manifest}, config {config}, layer {layer}",
+            of_manifest + config + layer
         ));
         all.0.extend(alone.0.clone());
-        // Docker's own image store holds one platform under a name: the last one that it reads,
-        // even if that is not the platform of the machine. The first platform has the plain name.
+        // Docker's own image store holds one platform under a name: the last one that it reads, even if that is not the
+        // platform of the machine. The first platform has the plain name.
         let tag = match &loads[..] {
             [] => name.clone(),
             _ => format!("{name}-{}", platform.architecture),
@@ -289,7 +268,5 @@ pub fn pack(options: &Options) -> Result<Vec<Value>> {
         "annotations": annotations(options, &created)?,
     });
     let index = all.add_json(INDEX, &index);
-    write("pause.oci.tar", &reference, epoch, all, index.clone(), &loads)?;
-    manifests.insert(0, index);
-    Ok(manifests)
+    write("pause.oci.tar", &reference, epoch, all, index, &loads)
 }

@@ -1,8 +1,6 @@
 //! What the commands in `scripts/` and the tests share.
 
 pub mod cargo;
-pub mod elf;
 pub mod options;
 pub mod platforms;
 pub mod project;
-pub mod signals;

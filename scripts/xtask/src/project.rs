@@ -2,16 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand, Package};
 use sha2::{Digest, Sha256};
-
-use crate::platforms::Platform;
-use crate::signals;
 
 static SCRIPT: OnceLock<PathBuf> = OnceLock::new();
 
@@ -46,55 +44,28 @@ pub fn say(text: impl std::fmt::Display) {
     }
 }
 
-/// An error that a program which was run has printed already, and the exit status to pass on.
-#[derive(Debug)]
-pub struct Printed(pub u8);
-
-impl std::fmt::Display for Printed {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "exit status {}", self.0)
-    }
-}
-
-impl std::error::Error for Printed {}
-
-/// Runs a program that must succeed, and that says itself what is wrong if it does not. Its output is
-/// progress, not a result.
+/// Runs a program that prints its own errors. It is ended when this one is.
 pub fn run(command: &mut Command) -> Result<()> {
-    match run_to_its_end(command.stdout(std::io::stderr())) {
-        Err(error) if error.is::<Printed>() => Err(Printed(signals::status().unwrap_or(1)).into()),
-        done => done,
+    // SAFETY: a system call between fork and execve.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    match command.status().with_context(|| name(command))?.success() {
+        true => Ok(()),
+        false => bail!("{} failed: see above", name(command)),
     }
 }
 
-/// Runs a program that prints results, and passes its exit status on.
-pub fn run_to_its_end(command: &mut Command) -> Result<()> {
-    let mut running = spawn(command)?;
-    let status = signals::wait(running.id() as i32, || ());
-    running.wait()?;
-    if status == 0 { Ok(()) } else { Err(Printed(status).into()) }
-}
-
-/// Starts a program, unless a signal has come that ends this one.
-fn spawn(command: &mut Command) -> Result<Child> {
-    match signals::status() {
-        None => command.spawn().with_context(|| name(command)),
-        Some(status) => Err(Printed(status).into()),
-    }
-}
-
-/// Runs a program that must succeed, and returns its standard output. The error has one line of
-/// what the program printed.
+/// Runs a program that must succeed, and returns its standard output. The error has one line of what the program
+/// printed.
 pub fn output(command: &mut Command) -> Result<String> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let running = spawn(command)?;
-    signals::running(running.id() as i32);
-    let output = running.wait_with_output()?;
-    signals::running(0);
-    match signals::status() {
-        Some(status) => Err(Printed(status).into()),
-        None if output.status.success() => Ok(String::from_utf8(output.stdout)?.trim().into()),
-        None => bail!("{} failed: {}", name(command), reason(&output.stderr)),
+    let output = command.stdin(Stdio::null()).output().with_context(|| name(command))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout)?.trim().into()),
+        false => bail!("{} failed: {}", name(command), reason(&output.stderr)),
     }
 }
 
@@ -105,9 +76,9 @@ fn name(command: &Command) -> String {
     words.take_while(|word| !word.contains(['\n', ' '])).collect::<Vec<_>>().join(" ")
 }
 
-/// The line of what a program printed that says why it failed: the first that begins as errors of
-/// cargo, apt and Go do, with the cause that cargo prints last; else the last one.
-pub fn reason(stderr: &[u8]) -> String {
+/// The line of what a program printed that says why it failed: the first that begins as errors of cargo, apt and Go do,
+/// with the cause that cargo prints last; else the last one.
+fn reason(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let starts = ["error", "E: ", "go: "];
@@ -119,20 +90,12 @@ pub fn reason(stderr: &[u8]) -> String {
     }
 }
 
-/// The content of the binary that scripts/build made for a platform.
-pub fn pause(platform: &Platform) -> Result<Vec<u8>> {
-    let path = dist(&platform.file());
-    fs::read(&path).with_context(|| format!("{}: run scripts/build", path.display()))
-}
-
 /// The output of `cargo metadata`, limited to the dependencies for `target` if one is given.
 pub fn metadata(target: Option<&str>) -> Result<Metadata> {
     let mut command = MetadataCommand::new();
     command.manifest_path(root().join("Cargo.toml"));
     match target {
-        Some(target) => {
-            command.other_options(["--locked", "--filter-platform", target].map(String::from))
-        }
+        Some(target) => command.other_options(["--locked", "--filter-platform", target].map(String::from)),
         None => command.no_deps(),
     };
     command.exec().context("cargo metadata")
@@ -143,17 +106,11 @@ pub fn package() -> Result<Package> {
     metadata(None)?.root_package().cloned().context("Cargo.toml has no package")
 }
 
-/// Runs git in the project, whoever owns the clone, and without the settings of the user.
-/// Returns nothing if this is no clone.
+/// Runs git in the project, whoever owns the clone, and without the settings of the user. Returns nothing if this is no
+/// clone.
 fn git(arguments: &[&str]) -> Option<String> {
     let mut git = Command::new("git");
     git.args(["-c", "safe.directory=*", "-C"]).arg(root()).args(arguments);
-    // A hook of git sets variables that lead to another repository.
-    for (name, _) in
-        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GIT_"))
-    {
-        git.env_remove(name);
-    }
     output(git.env("GIT_CONFIG_GLOBAL", "/dev/null")).ok()
 }
 
@@ -169,6 +126,9 @@ fn commit() -> Option<String> {
     Some(if clean { commit } else { commit + "-dirty" })
 }
 
+/// The variable with the commit of files without the history.
+pub const REVISION: &str = "PAUSE_REVISION";
+
 /// The commit of a clone, or PAUSE_REVISION for files without the history, as in a source archive.
 pub fn revision() -> Result<Option<String>> {
     let commit = commit();
@@ -179,28 +139,24 @@ pub fn revision() -> Result<Option<String>> {
     let right = |letter: char| letter.is_ascii_digit() || ('a'..='f').contains(&letter);
     match revision.chars().all(right) && [40, 64].contains(&revision.len()) {
         true => Ok(Some(revision)),
-        false => bail!("{REVISION} wants the hash of a commit, not '{revision}'"),
+        false => bail!("{REVISION}: expected the hash of a commit, not '{revision}'"),
     }
 }
 
-/// The variable with the commit of files without the history.
-pub const REVISION: &str = "PAUSE_REVISION";
-
-/// The time of the source in seconds since 1970: SOURCE_DATE_EPOCH if it is set, else the time
-/// of the commit, else 0.
+/// The time of the source in seconds since 1970: SOURCE_DATE_EPOCH if it is set, else the time of the commit, else 0.
 pub fn epoch() -> Result<u64> {
     if let Some(epoch) = std::env::var_os("SOURCE_DATE_EPOCH") {
         let epoch = epoch.to_string_lossy();
         return match epoch.parse() {
             // What a tar header holds.
             Ok(seconds) if seconds < 1 << 33 && !epoch.starts_with('+') => Ok(seconds),
-            _ => bail!("SOURCE_DATE_EPOCH wants seconds since 1970, not '{epoch}'"),
+            _ => bail!("SOURCE_DATE_EPOCH: expected seconds since 1970, not '{epoch}'"),
         };
     }
     match commit().and_then(|_| git(&["log", "-1", "--format=%ct"])) {
         Some(seconds) => seconds.parse().context("the time of the commit"),
         None if std::env::var_os(REVISION).is_none() => Ok(0),
-        None => bail!("{REVISION} wants the time of that commit beside it, as SOURCE_DATE_EPOCH"),
+        None => bail!("{REVISION} is set: set SOURCE_DATE_EPOCH to the time of that commit, too"),
     }
 }
 
@@ -210,33 +166,24 @@ pub fn time(epoch: u64) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-/// The SHA-256.
-pub fn digest(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
-}
-
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&digest(bytes))
-}
-
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The content of a file of `dist/`.
-pub fn read(file: &str) -> Result<Vec<u8>> {
-    let path = dist(file);
-    fs::read(&path).with_context(|| path.display().to_string())
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
-/// Writes a file of mode 644 and renames it into place, so that readers find the old or the new.
-pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    let folder = path.parent().context("a file in a folder")?;
-    let new = tempfile::NamedTempFile::new_in(folder)?;
-    fs::set_permissions(new.path(), fs::Permissions::from_mode(0o644))?;
-    fs::write(new.path(), content).with_context(|| path.display().to_string())?;
-    new.persist(path).with_context(|| path.display().to_string())?;
-    Ok(())
+/// Writes a file and renames it into place, so that readers find the old one or the new one.
+pub fn replace(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
+    let write = || -> Result<()> {
+        let new = tempfile::NamedTempFile::new_in(path.parent().context("a file in a folder")?)?;
+        fs::set_permissions(new.path(), fs::Permissions::from_mode(mode))?;
+        fs::write(new.path(), content)?;
+        // A program must not be open for writing when it is started.
+        Ok(new.into_temp_path().persist(path)?)
+    };
+    write().with_context(|| path.display().to_string())
 }
 
 /// The mirror of Debian that this machine uses.
