@@ -13,7 +13,6 @@ fn version() -> Ended {
 }
 
 /// Starts pause as PID 1 with arguments, and asserts that it pauses until SIGTERM.
-#[track_caller]
 fn pauses(launch: Launch) {
     let running = launch.init().start().ready();
     let ended = running.terminate();
@@ -64,7 +63,6 @@ const LONGEST: usize = 128 * 1024 - 1;
 
 /// Starts pause with argc 0 and an environment variable `-v`, and asserts that it pauses. The control has argc 2 on the
 /// same stack, which makes `-v` an argument.
-#[track_caller]
 fn is_no_argument(argc0: &dyn Fn() -> Launch) {
     pauses(argc0());
     let argc2 = argc0().argument("1").argument("2");

@@ -13,7 +13,6 @@ fn bench(what: &str) -> Output {
 }
 
 /// The standard output of a run that must succeed.
-#[track_caller]
 fn printed(output: Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("UTF-8")

@@ -8,7 +8,6 @@ use harness::programs::{dist, platform, platforms, root};
 use harness::{Folder, text};
 
 /// Asserts that a command makes files of `dist/` in a copy of the project, with another umask and time zone.
-#[track_caller]
 fn makes_the_same(checkout: &Checkout, command: &[&str], architectures: &[&str], variables: &str) {
     let mut sh = checkout.command(&["sh", "-c", "umask 077; exec \"$@\"", "sh"]);
     sh.args(command).env("TZ", "Pacific/Chatham").envs(variables.split(' ').filter_map(|one| one.split_once('=')));

@@ -20,7 +20,6 @@ fn archive() -> String {
 }
 
 /// The digest of the manifest for a platform, or of the only manifest without a platform.
-#[track_caller]
 fn digest_of(index: &str, arch: &str) -> String {
     let index: Value = serde_json::from_str(index).expect("JSON");
     let mut manifests = index["manifests"].as_array().expect("a list").iter();
@@ -97,7 +96,8 @@ pub fn containerd_runs_it_on_either_snapshotter() {
                 run.args(["run", "--rm", "--snapshotter", snapshotter, NAME, "pause"]);
                 let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ctr");
                 until("ctr prints the version", || {
-                    (cell.run("ctr task exec --exec-id v pause /pause -v") == VERSION).then_some(())
+                    let output = cell.output("ctr task exec --exec-id v pause /pause -v");
+                    (String::from_utf8_lossy(&output.stdout).trim() == VERSION).then_some(())
                 });
                 cell.run(&format!("ctr task kill --signal {signal} pause"));
                 let output = run.wait_with_output().expect("ctr");

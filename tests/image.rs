@@ -15,12 +15,10 @@ struct Archive(Folder);
 
 impl Archive {
     /// Unpacks the archive in `dist/`.
-    #[track_caller]
     fn ours() -> Self {
         Self::of(&root().join("dist/pause.oci.tar"))
     }
 
-    #[track_caller]
     fn of(file: &Path) -> Self {
         let folder = Folder::new("archive");
         run("tar", &["-xf", text(file), "-C", text(&folder)]);
@@ -32,7 +30,6 @@ impl Archive {
     }
 
     /// The path of a blob, after its size and digest were checked.
-    #[track_caller]
     fn blob(&self, of: &Value) -> String {
         let digest = of["digest"].as_str().expect("a digest").strip_prefix("sha256:");
         let path = format!("blobs/sha256/{}", digest.expect("a digest"));

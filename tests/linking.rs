@@ -8,7 +8,6 @@ use harness::{Folder, text};
 
 /// Links a program of some items and one function for a platform with `linker.ld`, and returns the messages of the
 /// linker.
-#[track_caller]
 fn link(platform: &Platform, items: &str, body: &str) -> String {
     let folder = Folder::new("link");
     let (source, program) = (folder.join("program.rs"), folder.join("program"));
@@ -41,7 +40,6 @@ fn section(name: &str, flags: &str, data: &str) -> String {
 type Code<'a> = (&'a str, &'a str);
 
 /// Asserts that the linker refuses some code with a message, and takes other code, the control.
-#[track_caller]
 fn refuses(platform: &Platform, message: &str, refused: Code, control: Code) {
     let [messages, control_messages] = [refused, control].map(|(items, address)| {
         let body = format!("asm!(\"/* {{}} */\", in(reg) &raw {address})");

@@ -38,7 +38,6 @@ impl Run {
     }
 
     /// Asserts that its folder is empty, and that no process refers to the folder.
-    #[track_caller]
     fn left_nothing(&self) {
         let name = text(&self.temporary).as_bytes();
         let has_name = |file: PathBuf| {

@@ -98,7 +98,6 @@ pub fn leaves_no_zombie_with_the_least_cpu_there_is() {
 }
 
 /// Makes zombies of another parent, which then ends: they are dead when PID 1 becomes their parent.
-#[track_caller]
 fn zombies(running: &Running, count: usize) {
     // SAFETY: system calls only.
     unsafe {

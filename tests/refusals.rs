@@ -19,7 +19,6 @@ fn sleepless() -> Launch {
 }
 
 /// Asserts that pause still pauses, and what it writes until SIGTERM ends it.
-#[track_caller]
 fn pauses(launch: Launch, stderr: &str) {
     let running = launch.start().ready();
     let ended = running.terminate();

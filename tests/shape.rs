@@ -51,7 +51,6 @@ fn shentsize(platform: &Platform) -> std::ops::Range<usize> {
 }
 
 /// Runs a tool, which must succeed and print no warning.
-#[track_caller]
 fn reads(tool: &str, arguments: &[&str], path: &Path) -> String {
     let output = Command::new(tool).args(arguments).arg(path).output();
     let output = output.unwrap_or_else(|error| panic!("{tool}: {error}: run scripts/test"));

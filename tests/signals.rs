@@ -14,7 +14,6 @@ use harness::until;
 const LAST: i32 = 64;
 
 /// Asserts that pause still pauses, and that SIGTERM still ends it.
-#[track_caller]
 pub fn pauses(running: Running) {
     let running = running.ready();
     assert!(running.is_alive());

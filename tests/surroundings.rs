@@ -12,7 +12,6 @@ use harness::programs::{host, pause};
 use harness::{Folder, TERMINATED, VERSION, copy_program};
 
 /// Asserts that pause pauses, reaps and ends as usual, and what it writes.
-#[track_caller]
 fn pauses(launch: Launch, stderr: &str) {
     let running = launch.init().start().ready();
     orphans(&running, 10);

@@ -43,7 +43,6 @@ impl Node {
     }
 
     /// Runs a command that must succeed, and returns what it printed.
-    #[track_caller]
     fn says(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");

@@ -20,7 +20,6 @@ const ASLEEP: usize = START.len();
 const END: [i64; 3] = [SYS_ppoll, SYS_write, SYS_exit_group];
 
 /// All system calls from start to end.
-#[track_caller]
 fn calls(launch: Launch, signals: &[(usize, i32)]) -> Vec<i64> {
     system_calls(launch, signals, true)
 }

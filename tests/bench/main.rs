@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 
 use harness::launch::Launch;
 use harness::measure::{self, thousands_of_orphans};
-use harness::programs::{HOST, dist, platforms, program, root};
+use harness::programs::{HOST, Platform, dist, platforms, program, root};
 use harness::{Folder, run, text, thousands, until_at_most};
 
 /// A program that is measured: the command that holds a pod, and the argument that prints the version.
@@ -122,13 +122,13 @@ fn measure_all(work: &Path, subjects: &[Subject]) -> Vec<Row> {
     let size = |path: &Path| fs::metadata(path).expect("a program").len();
     let of_host = subjects.iter().map(|one| exact(size(&one.path))).collect();
     row(&format!("file, {}", *HOST), "bytes", of_host);
-    for platform in platforms().into_iter().filter(|one| !one.is_host()) {
-        row(&format!("file, {}", platform.architecture), "bytes", only_ours(size(&dist(platform.architecture))));
-    }
     let sizes: toml::Table = fs::read_to_string(root().join("tests/size.toml")).expect("a file").parse().expect("TOML");
-    for platform in platforms() {
-        let pulled = sizes["image"][platform.architecture].as_integer().expect("a size");
-        row(&format!("image to pull, {}", platform.architecture), "bytes", only_ours(pulled as u64));
+    for Platform { architecture, .. } in platforms() {
+        if architecture != &*HOST {
+            row(&format!("file, {architecture}"), "bytes", only_ours(size(&dist(architecture))));
+        }
+        let pulled = sizes["image"][*architecture].as_integer().expect("a size");
+        row(&format!("image to pull, {architecture}"), "bytes", only_ours(pulled as u64));
     }
     let each = |of: &dyn Fn(&Subject) -> u64| subjects.iter().map(of).collect::<Vec<_>>();
     eprintln!("scripts/bench: memory and system calls");

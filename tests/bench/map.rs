@@ -1,7 +1,7 @@
 //! What each byte of the files of `scripts/build` is: headers, functions by their symbols, strings, and for the code
 //! the lines of the source by the line tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -13,6 +13,9 @@ use harness::programs::{Platform, dist, platforms, root};
 
 /// A part of a file: its name and its bytes, in the order of the file.
 type Part = (String, u64);
+
+/// The last part: all of the file.
+const SUM: &str = "**the file**";
 
 /// A line of the source: the path and the number.
 type Line = (String, u32);
@@ -42,6 +45,7 @@ fn parts(platform: &Platform) -> Vec<Part> {
         let text = text.trim_matches(|letter: char| letter.is_control());
         parts.push((format!("\"{text}\""), string.len() as u64));
     }
+    parts.push((SUM.into(), file.len() as u64));
     parts
 }
 
@@ -72,37 +76,32 @@ fn lines(platform: &Platform) -> BTreeMap<Line, u64> {
 
 /// Two tables with a column for each platform: the parts of the files, and the lines of the source.
 pub fn tables() -> String {
-    let platforms = platforms();
-    let names = platforms.iter().map(|platform| platform.architecture.to_string());
-    let head = |title: &str| [title.to_string()].into_iter().chain(names.clone()).collect();
-    let all: Vec<_> = platforms.iter().map(|platform| parts(platform)).collect();
-    let mut order: Vec<&String> = Vec::new();
-    for (name, _) in all.iter().flatten() {
-        if !order.contains(&name) {
-            order.push(name);
+    let parts: Vec<_> = platforms().into_iter().map(parts).collect();
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in parts.iter().flatten() {
+        if !names.contains(name) {
+            names.push(name.clone());
         }
     }
-    let mut table: Vec<Vec<String>> = vec![head("part of the file, bytes")];
-    for name in order {
-        let size = |parts: &Vec<Part>| {
-            let same = parts.iter().filter(|part| part.0 == *name);
-            same.map(|part| part.1).sum::<u64>().to_string()
-        };
-        table.push([name.clone()].into_iter().chain(all.iter().map(size)).collect());
-    }
-    let size = |parts: &Vec<Part>| parts.iter().map(|part| part.1).sum::<u64>().to_string();
-    table.push(["**the file**".into()].into_iter().chain(all.iter().map(size)).collect());
+    names.sort_by_key(|name| name == SUM);
+    let lines: Vec<_> = platforms().into_iter().map(lines).collect();
+    let places: BTreeSet<&Line> = lines.iter().flat_map(|lines| lines.keys()).collect();
+    let titles = places.into_iter().map(title).collect();
+    let titled = |lines: &BTreeMap<Line, u64>| lines.iter().map(|(line, size)| (title(line), *size)).collect();
+    let lines: Vec<Vec<Part>> = lines.iter().map(titled).collect();
+    table("part of the file", names, &parts) + "\n" + &table("line of the source", titles, &lines)
+}
 
-    let by_line: Vec<_> = platforms.iter().map(|platform| lines(platform)).collect();
-    let mut all_lines: Vec<&Line> = by_line.iter().flat_map(|lines| lines.keys()).collect();
-    all_lines.sort();
-    all_lines.dedup();
-    let mut source: Vec<Vec<String>> = vec![head("line of the source, bytes of code")];
-    for line in all_lines {
-        let sizes = by_line.iter().map(|lines| lines.get(line).unwrap_or(&0).to_string());
-        source.push([title(line)].into_iter().chain(sizes).collect());
+/// A table of bytes: a row for each name, and a column for each platform.
+fn table(title: &str, names: Vec<String>, columns: &[Vec<Part>]) -> String {
+    let mut rows = vec![vec![format!("{title}, bytes")]];
+    rows[0].extend(platforms().iter().map(|platform| platform.architecture.to_string()));
+    for name in names {
+        let size = |parts: &Vec<Part>| parts.iter().filter(|part| part.0 == name).map(|part| part.1).sum::<u64>();
+        let sizes: Vec<_> = columns.iter().map(|parts| size(parts).to_string()).collect();
+        rows.push([&[name][..], &sizes].concat());
     }
-    markdown(&table) + "\n" + &markdown(&source)
+    markdown(&rows)
 }
 
 /// The place of a line, and its text.

@@ -15,8 +15,8 @@ static void down(int number) {
 
 static void reap(int number) {
     (void)number;
-    while (waitpid(-1, NULL, WNOHANG) > 0) {
-    }
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        ;
 }
 
 static int handle(int number, void (*handler)(int)) {
@@ -25,20 +25,12 @@ static int handle(int number, void (*handler)(int)) {
 }
 
 int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "-v")) {
-            puts("pause.c");
-            return 0;
-        }
-    }
+    if (argc > 1 && !strcmp(argv[1], "-v"))
+        return puts("pause.c") < 0;
     if (getpid() != 1)
         fputs("Warning: pause should be the first process\n", stderr);
-    if (handle(SIGINT, down) < 0)
+    if (handle(SIGINT, down) < 0 || handle(SIGTERM, down) < 0 || handle(SIGCHLD, reap) < 0)
         return 1;
-    if (handle(SIGTERM, down) < 0)
-        return 2;
-    if (handle(SIGCHLD, reap) < 0)
-        return 3;
     for (;;)
         pause();
 }

@@ -94,7 +94,6 @@ impl Bundle {
     }
 
     /// A container that runs `arguments`.
-    #[track_caller]
     pub fn started(work: &Work, runtime: &Runtime, arguments: &[&str]) -> Self {
         let bundle = Self::new(work, runtime, arguments);
         bundle.start("run", &[]);
@@ -102,7 +101,6 @@ impl Bundle {
     }
 
     /// A container in which pause sleeps.
-    #[track_caller]
     pub fn sleeping(work: &Work, runtime: &Runtime, arguments: &[&str]) -> Self {
         let bundle = Self::started(work, runtime, arguments);
         bundle.sleeps();
@@ -110,7 +108,6 @@ impl Bundle {
     }
 
     /// Runs a command of the runtime for this container: its name, and what stands before and after the ID.
-    #[track_caller]
     pub fn runtime(&self, command: &str, options: &[&str], more: &[&str]) -> String {
         let output = self.runtime.output(&[&[command], options, &[&self.id], more].concat());
         assert!(output.status.success(), "{} {command} {options:?} {more:?}: {output:?}", self.runtime.name);
@@ -118,7 +115,6 @@ impl Bundle {
     }
 
     /// Starts the container, by `run` or by `restore` with its options.
-    #[track_caller]
     pub fn start(&self, command: &str, options: &[&str]) {
         // gVisor overwrites an output that is a plain file.
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
@@ -137,7 +133,6 @@ impl Bundle {
     }
 
     /// Waits until pause runs, and sleeps.
-    #[track_caller]
     pub fn sleeps(&self) {
         until_at_most(*LIMIT, "pause sleeps in the container", || {
             let line = "test \"$(cut -d' ' -f2,3 /proc/1/stat)\" = '(pause) S'";
@@ -146,18 +141,15 @@ impl Bundle {
     }
 
     /// Runs a shell command in the container.
-    #[track_caller]
     pub fn exec(&self, line: &str) -> String {
         self.runtime("exec", &[], &["sh", "-ec", line])
     }
 
-    #[track_caller]
     pub fn kill(&self, signal: &str) {
         self.runtime("kill", &[], &[signal]);
     }
 
     /// Waits for the end of pause: its exit status, and what it printed.
-    #[track_caller]
     pub fn end(&self) -> (Option<i32>, String) {
         let (mut child, output) = self.running.take().expect("it was started");
         let status = until_at_most(*LIMIT, "the container ends", || child.try_wait().expect("its status"));
@@ -171,7 +163,6 @@ impl Bundle {
     }
 
     /// Waits until pause has no child.
-    #[track_caller]
     pub fn childless(&self) {
         until_at_most(*LIMIT, "the orphans are gone", || self.children().is_empty().then_some(()));
     }
@@ -182,7 +173,6 @@ impl Bundle {
     }
 
     /// Makes 200 orphans, ends them, and waits until no child is left.
-    #[track_caller]
     pub fn orphans(&self) {
         // Each gives up the output of the command first, or that would not end before it.
         self.exec("mkfifo /tmp/gate; for i in $(seq 200); do (exec >/dev/null 2>&1; read -r _ </tmp/gate) & done");

@@ -99,7 +99,6 @@ fn of(suite: &str) -> Vec<Suite> {
             pause_switch("containerd 1.x", Containerd1),
             pause_switch("CRI-O", Crio),
             titled("pause-switch on a stand-in for k3s", switch::on_k3s),
-            titled("pause-switch on a stand-in for k0s", switch::on_k0s),
         ],
         "signed" => vec![titled("a signed release", signed::check)],
         "hundred" => vec![titled("a hundred pods on a node", hundred::check)],

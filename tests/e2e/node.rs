@@ -43,6 +43,15 @@ pub struct Node {
 /// The time limit for a daemon to start and for a kubelet or runtime to act, which may wait for their own timers.
 pub static LIMIT: LazyLock<Duration> = LazyLock::new(|| Duration::from_secs(90).max(*harness::LIMIT));
 
+const ONE_IN_CELL: &str =
+    concat!(include_str!("config/containerd-1.toml"), include_str!("config/containerd-1-cell.toml"));
+const ONE_ON_MACHINE: &str =
+    concat!(include_str!("config/containerd-1.toml"), include_str!("config/containerd-1-systemd.toml"));
+const TWO_IN_CELL: &str =
+    concat!(include_str!("config/containerd-2.toml"), include_str!("config/containerd-2-cell.toml"));
+const TWO_ON_MACHINE: &str =
+    concat!(include_str!("config/containerd-2.toml"), include_str!("config/containerd-2-systemd.toml"));
+
 /// The beginning of the names of the units of systemd that this run starts.
 const UNIT: &str = "pause-e2e";
 
@@ -54,7 +63,6 @@ impl Node {
         let endpoint = if crio { "unix:///run/crio/crio.sock" } else { "unix:///run/containerd/containerd.sock" };
         let mut node = Self::connect(endpoint, cell, work);
         node.runtime = Some(runtime);
-        let in_cell = node.cell.is_some();
         node.write("/etc/cni/net.d/10-pods.conflist", include_str!("config/cni.conflist"));
         // The configuration files of docs/switch.md, unchanged but for the image name.
         let configure = |path: &str, text: &str| node.write(path, &text.replace(PAUSE, pause));
@@ -64,19 +72,6 @@ impl Node {
             "[[registry]]\nlocation = '127.0.0.1:5000'\ninsecure = true\n\
              [[registry]]\nprefix = '*.example'\nlocation = '127.0.0.1:5000'\ninsecure = true\n",
         );
-        // For each another file has what is of the machine, not of pause.
-        let [config, in_cell_config, systemd] = match runtime {
-            Runtime::Containerd1 => [
-                include_str!("config/containerd-1.toml"),
-                include_str!("config/containerd-1-cell.toml"),
-                include_str!("config/containerd-1-systemd.toml"),
-            ],
-            _ => [
-                include_str!("config/containerd-2.toml"),
-                include_str!("config/containerd-2-cell.toml"),
-                include_str!("config/containerd-2-systemd.toml"),
-            ],
-        };
         if crio {
             configure("/etc/crio/crio.conf.d/10-pause.conf", include_str!("config/crio.conf"));
             configure("/etc/crio/crio.conf.d/20-cell.conf", include_str!("config/crio-cell.conf"));
@@ -84,8 +79,14 @@ impl Node {
             configure("/run/wrappers/runc", include_str!("config/runc-wrapper"));
             node.sh("chmod 755 /run/wrappers/runc");
         } else {
-            let more = if in_cell { in_cell_config } else { systemd };
-            configure("/etc/containerd/config.toml", &format!("{config}{more}"));
+            // A second file has what is of the machine, not of pause.
+            let config = match (runtime, node.is_in_cell()) {
+                (Runtime::Containerd1, true) => ONE_IN_CELL,
+                (Runtime::Containerd1, false) => ONE_ON_MACHINE,
+                (_, true) => TWO_IN_CELL,
+                (_, false) => TWO_ON_MACHINE,
+            };
+            configure("/etc/containerd/config.toml", config);
         }
         node.start();
         node
@@ -190,7 +191,6 @@ impl Node {
     }
 
     /// Runs a shell command that must succeed, and returns its standard output.
-    #[track_caller]
     pub fn sh(&self, line: &str) -> String {
         let output = self.output(line);
         let stdout = String::from_utf8_lossy(&output.stdout).trim().to_string();
@@ -200,13 +200,11 @@ impl Node {
     }
 
     /// The cell of a node that has one.
-    #[track_caller]
     pub fn cell(&self) -> &Cell {
         self.cell.as_ref().expect("a node in a cell")
     }
 
     /// Starts a daemon on the node, and waits until the command `ready` succeeds.
-    #[track_caller]
     pub fn daemon(&self, line: &str, ready: &str) {
         if let Some(cell) = &self.cell {
             return cell.daemon(line, ready);
@@ -221,7 +219,6 @@ impl Node {
         self.answers(name, ready);
     }
 
-    #[track_caller]
     fn answers(&self, name: &str, ready: &str) {
         until_at_most(*LIMIT, &format!("{name} answers"), || self.output(ready).status.success().then_some(()));
     }
@@ -230,7 +227,6 @@ impl Node {
         format!("crictl --config {}/crictl.yaml", self.folder.display())
     }
 
-    #[track_caller]
     pub fn crictl(&self, line: &str) -> String {
         let output = self.crictl_output(line);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -249,7 +245,6 @@ impl Node {
     }
 
     /// Runs a command of crictl that prints JSON.
-    #[track_caller]
     pub fn inspect(&self, line: &str) -> Value {
         serde_json::from_str(&self.crictl(line)).expect("JSON")
     }
@@ -265,7 +260,6 @@ impl Node {
     }
 
     /// The PID of the pause of a sandbox.
-    #[track_caller]
     pub fn pause_of(&self, sandbox: &str) -> i32 {
         until_at_most(*LIMIT, "the sandbox has a pause that runs", || self.find_pause(sandbox))
     }

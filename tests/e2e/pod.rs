@@ -63,14 +63,12 @@ pub fn pause(node: &Node, pid: i32) -> Pause {
 }
 
 /// Asserts that a process runs the file in `dist/`.
-#[track_caller]
 pub fn is_ours(node: &Node, pid: i32) {
     let [file, ours] = [node.proc(pid, "exe"), dist(&HOST)].map(|file| fs::read(file).expect("a program"));
     assert!(file == ours, "the node's sandboxes run another pause, of {} bytes", file.len());
 }
 
 /// Asserts that the pause of a restricted pod has no rights, and returns its user.
-#[track_caller]
 pub fn confined(node: &Node, pid: i32) -> String {
     let status = status(node, pid);
     assert_eq!(status.seccomp, Some(2), "no filter of seccomp");
@@ -89,7 +87,6 @@ pub fn children(node: &Node, pid: i32) -> Vec<String> {
 
 /// Makes 200 orphans, whose new parent is the pause `pid`, kills them, and waits until pause has no child. `exec` runs
 /// a shell command in a container.
-#[track_caller]
 pub fn orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) {
     let before = pause(node, pid);
     exec("for i in $(seq 200); do (sleep 600 >/dev/null 2>&1 &); done");
@@ -101,7 +98,6 @@ pub fn orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) {
 
 /// Makes 1,000 orphans, of which the pause `pid` traces 100, and waits until it has reaped all. `exec` runs a shell
 /// command in a container. Returns how often pause was woken, for the evidence.
-#[track_caller]
 pub fn traced_orphans(node: &Node, pid: i32, exec: impl FnOnce(&str)) -> String {
     let sleeps = || status(node, pid).voluntary_ctxt_switches.expect("Linux 2.6.23");
     let before = sleeps();
@@ -119,7 +115,6 @@ impl<'a> CriPod<'a> {
     }
 
     /// The same with more fields for the security context, and options for `crictl runp`.
-    #[track_caller]
     pub fn with(node: &'a Node, mode: Mode, security: Value, options: &str) -> Self {
         let name = unique("e2e");
         let config = json!({
@@ -136,13 +131,11 @@ impl<'a> CriPod<'a> {
     }
 
     /// Starts a container from one of the images.
-    #[track_caller]
     pub fn start(&self, name: &str, image: &str) -> Container {
         self.start_with(name, image, json!({}))
     }
 
     /// The same with more fields for the security context.
-    #[track_caller]
     pub fn start_with(&self, name: &str, image: &str, security: Value) -> Container {
         let config = json!({
             "metadata": {"name": name},
@@ -158,7 +151,6 @@ impl<'a> CriPod<'a> {
     }
 
     /// Runs a shell command in a container.
-    #[track_caller]
     pub fn exec(&self, container: &Container, line: &str) -> String {
         self.node.crictl(&format!("exec {} sh -c '{line}'", container.id))
     }
@@ -183,20 +175,17 @@ impl<'a> CriPod<'a> {
     }
 
     /// Sends a signal to pause from the node.
-    #[track_caller]
     pub fn kill(&self, signal: &str) {
         self.node.sh(&format!("kill -{signal} {}", self.pid));
     }
 
     /// Waits until the runtime reports the end of pause, and asserts its exit status.
-    #[track_caller]
     pub fn ended(&self, status: i64) {
         until_at_most(*LIMIT, "the sandbox is not ready", || (self.state() == "SANDBOX_NOTREADY").then_some(()));
         assert_eq!(self.node.exit_status(&self.id), status);
     }
 
     /// Stops and removes the pod, as a kubelet does.
-    #[track_caller]
     pub fn remove(&self) {
         self.node.crictl(&format!("stopp {}", self.id));
         // containerd may not have seen yet that a container ended with pause.

@@ -62,7 +62,7 @@ pub fn check(_: &Work, _: &Images, report: &mut Report) {
         );
     });
     let mirror = debian_mirror().expect("a mirror");
-    let packages = "--include=podman,skopeo,ca-certificates";
+    let packages = "--include=podman,skopeo,ca-certificates,mount";
     let source = format!("deb [check-valid-until=no] {mirror} trixie main");
     run("mmdebstrap", &["--quiet", "--variant=apt", packages, "trixie", text(&debian), &source]);
     let write = |path: &str, content: &str| harness::write(&debian.join(path), content);

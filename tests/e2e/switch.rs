@@ -72,7 +72,6 @@ fn start<'a>(node: &'a Node, name: &'static str) -> StaticPod<'a> {
 }
 
 /// Runs pause-switch, and returns its last line. It must end with a status, and say something.
-#[track_caller]
 fn says(node: &Node, arguments: &str, status: i32, text: &str) -> String {
     // On a machine it is beside this program.
     let program = std::env::var("PAUSE_SWITCH").unwrap_or(bin().join("pause-switch").display().to_string());
@@ -193,45 +192,34 @@ pub fn check(runtime: Runtime, work: &Work, images: &Images, report: &mut Report
     }
 }
 
-/// pause-switch there and back on a node whose containerd is started by a stand-in for one of the small distributions,
-/// which has its files below a folder.
-fn small(name: &str, script: (&str, &str), folder: &str, work: &Work, images: &Images, report: &mut Report) {
+/// pause-switch there and back on a node whose containerd is started by a stand-in for k3s.
+pub fn on_k3s(work: &Work, images: &Images, report: &mut Report) {
     let node = &old_node(Runtime::Containerd2, work, images);
     report.versions(&node.programs);
-    // Its tools are in it: k3s crictl, k0s ctr.
-    node.write(&format!("/run/switch/{name}"), "#!/bin/sh\nexec \"$@\"\n");
-    node.write(&format!("/run/switch/{}", script.0), script.1);
-    node.sh(&format!("mkdir -p {folder}; chmod 755 /run/switch/*; PATH=/run/switch:$PATH systemctl restart {name}"));
+    // Its tools are in it: k3s crictl, k3s ctr.
+    node.write("/run/switch/k3s", "#!/bin/sh\nexec \"$@\"\n");
+    node.write("/run/switch/k3s-server", include_str!("config/k3s-server"));
+    node.sh("mkdir -p /etc/rancher/k3s; chmod 755 /run/switch/*; PATH=/run/switch:$PATH systemctl restart k3s");
     kubelet::start(node);
     let before = start(node, "before");
     let held = before.running();
-    let files = format!("cd {folder}; find . -type f | sort | xargs -r sha256sum");
-    let before_all = node.sh(&files);
+    let files = "find /etc/rancher -type f | sort | xargs -r sha256sum";
+    let before_all = node.sh(files);
     report.check("it adds a file with the setting, and goes back; pods run on", || {
         says(node, &format!("to {NEW}"), 0, NEW);
         assert_eq!(image_of(&start(node, "after")), NEW);
         says(node, "check --pod", 0, NEW);
         let line = says(node, "back", 0, "again");
-        assert_eq!(node.sh(&files), before_all);
+        assert_eq!(node.sh(files), before_all);
         assert_eq!(image_of(&start(node, "again")), PREVIOUS);
         assert_eq!(before.running(), held);
         line
     });
-    if name == "k3s" {
-        report.check("where a flag of k3s decides, the change is undone", || {
-            node.write("/run/switch/flag", PREVIOUS);
-            says(node, &format!("to {NEW}"), 1, "a flag or a template decides");
-            assert_eq!(node.sh(&files), before_all);
-        });
-    }
-}
-
-pub fn on_k3s(work: &Work, images: &Images, report: &mut Report) {
-    small("k3s", ("k3s-server", include_str!("config/k3s-server")), "/etc/rancher/k3s", work, images, report);
-}
-
-pub fn on_k0s(work: &Work, images: &Images, report: &mut Report) {
-    small("k0s", ("k0s", include_str!("config/k0s")), "/etc/k0s/containerd.d", work, images, report);
+    report.check("where a flag of k3s decides, the change is undone", || {
+        node.write("/run/switch/flag", PREVIOUS);
+        says(node, &format!("to {NEW}"), 1, "a flag or a template decides");
+        assert_eq!(node.sh(files), before_all);
+    });
 }
 
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";

@@ -58,7 +58,6 @@ pub struct Cell {
 }
 
 impl Cell {
-    #[track_caller]
     pub fn start() -> Self {
         let name = unique("cell");
         let groups: Vec<_> = cgroup::mounts().into_iter().map(|m| m.join(&name)).collect();
@@ -147,7 +146,6 @@ impl Cell {
     }
 
     /// Runs a shell command that must succeed, and returns its standard output.
-    #[track_caller]
     pub fn run(&self, line: &str) -> String {
         let output = self.output(line);
         let stdout = String::from_utf8_lossy(&output.stdout).trim().to_string();
@@ -157,7 +155,6 @@ impl Cell {
     }
 
     /// Starts a daemon, and waits until the command `ready` succeeds.
-    #[track_caller]
     pub fn daemon(&self, line: &str, ready: &str) {
         let name = line.split(' ').next().expect("a name");
         let log = format!("/run/{name}.log");
@@ -166,7 +163,6 @@ impl Cell {
     }
 
     /// Starts a registry at 127.0.0.1:5000.
-    #[track_caller]
     pub fn registry(&self) {
         // Debian's configuration without its password file.
         self.run("sed '/^auth:/,/path:/d' /etc/docker/registry/config.yml >/run/registry.yml");

@@ -14,7 +14,6 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// Makes a group in the hierarchy that has `controller`.
-    #[track_caller]
     pub fn new(controller: &str) -> Self {
         let (mount, unified) = hierarchy(controller);
         if unified {
@@ -27,14 +26,12 @@ impl Cgroup {
     }
 
     /// Writes `text` to a file of the group.
-    #[track_caller]
     pub fn set(&self, name: &str, text: &str) {
         let path = self.path.join(name);
         fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 
     /// The content of a file of the group.
-    #[track_caller]
     pub fn get(&self, name: &str) -> String {
         let path = self.path.join(name);
         let text = fs::read_to_string(&path);
@@ -42,7 +39,6 @@ impl Cgroup {
     }
 
     /// Limits the group to 1 ms of CPU time in each second, the smallest quota that the kernel takes.
-    #[track_caller]
     pub fn limit_cpu(&self) {
         match self.unified {
             true => self.set("cpu.max", "1000 1000000"),
@@ -54,7 +50,6 @@ impl Cgroup {
     }
 
     /// Freezes or thaws the processes of the group, and waits until this is done.
-    #[track_caller]
     pub fn freeze(&self, frozen: bool) {
         let (file, states, event, prefix) = match self.unified {
             true => ("cgroup.freeze", ["0", "1"], "cgroup.events", "frozen "),
@@ -67,7 +62,6 @@ impl Cgroup {
     }
 
     /// Moves a process into the group.
-    #[track_caller]
     pub fn add(&self, pid: i32) {
         self.set("cgroup.procs", &pid.to_string());
     }

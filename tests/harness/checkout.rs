@@ -30,7 +30,6 @@ pub struct Checkout {
 
 impl Checkout {
     /// Makes a copy in a folder called `name`.
-    #[track_caller]
     pub fn new(name: &str) -> Self {
         let folder = Folder::new("checkout");
         let path = folder.join(name);
@@ -48,7 +47,6 @@ impl Checkout {
     }
 
     /// Runs a shell command in the copy, which must succeed.
-    #[track_caller]
     pub fn run(&self, line: &str) -> String {
         let output = self.command(&["sh", "-ec", line]).output().expect("sh");
         assert!(output.status.success(), "{line}: {output:?}");
@@ -65,7 +63,6 @@ impl Checkout {
 
 /// The scripts, their tool and pause for this machine in a folder that every user can read. The project itself may be
 /// in a folder that other users cannot enter.
-#[track_caller]
 pub fn scripts_for_all() -> Folder {
     let folder = Folder::for_all("scripts");
     run("cp", &["-r", text(&root().join("scripts")), text(&folder)]);
@@ -77,7 +74,6 @@ pub fn scripts_for_all() -> Folder {
 }
 
 /// Makes a cargo folder with the downloads of the user and the given `config.toml`.
-#[track_caller]
 pub fn cargo_folder(folder: &Path, config: &str) {
     symlink(home_of("CARGO_HOME", ".cargo").join("registry"), folder.join("registry")).expect("a link");
     fs::write(folder.join("config.toml"), config).expect("a file");

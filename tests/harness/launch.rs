@@ -161,13 +161,11 @@ impl Launch {
     }
 
     /// Starts the program. Panics if that fails.
-    #[track_caller]
     pub fn start(self) -> Running {
         self.try_start().expect("start the program")
     }
 
     /// Starts the program, traced by this thread, and waits until execve has stopped it.
-    #[track_caller]
     pub fn start_traced(self) -> Running {
         // SAFETY: a system call.
         let traced = || checked(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) });

@@ -40,13 +40,11 @@ pub static LIMIT: LazyLock<Duration> = LazyLock::new(|| {
 });
 
 /// Polls `look` until it returns a value. Panics with `what` after [`LIMIT`].
-#[track_caller]
 pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     until_at_most(*LIMIT, what, look)
 }
 
 /// The same with another time limit.
-#[track_caller]
 pub fn until_at_most<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -70,18 +68,15 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     /// Makes a folder below `target`.
-    #[track_caller]
     pub fn new(name: &str) -> Self {
         Self::within(&xtask::project::root().join("target/tests"), name)
     }
 
     /// Makes a folder that every user can read. Others may not be able to enter the project's.
-    #[track_caller]
     pub fn for_all(name: &str) -> Self {
         Self::within(&std::env::temp_dir(), name)
     }
 
-    #[track_caller]
     fn within(parent: &Path, name: &str) -> Self {
         let path = parent.join(unique(name));
         let made = fs::create_dir_all(&path);
@@ -109,7 +104,6 @@ impl Drop for Folder {
 }
 
 /// Asserts that a script exited with 1 and printed one line on standard error with `text`.
-#[track_caller]
 pub fn refused(output: &Output, text: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
@@ -123,7 +117,6 @@ pub fn message(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Runs a program that must succeed, and returns its standard output.
-#[track_caller]
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|e| panic!("{program}: {e}: run scripts/test"));
@@ -133,27 +126,23 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 
 /// Copies a program that is to be started. Another process writes the copy: if this one did, the child that another
 /// test forks meanwhile would have it open until its own execve, and the copy could not be started (ETXTBSY).
-#[track_caller]
 pub fn copy_program(from: &Path, to: &Path) {
     let [from, to] = [from, to].map(|path| path.to_str().expect("UTF-8"));
     run("cp", &[from, to]);
 }
 
 /// Writes a file, and makes the folders that it is in.
-#[track_caller]
 pub fn write(path: &Path, content: &str) {
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
     std::fs::write(path, content).expect("a file");
 }
 
 /// The SHA-256 of a file, in hexadecimal.
-#[track_caller]
 pub fn sha256(file: &Path) -> String {
     run("sha256sum", &[file.to_str().expect("UTF-8")])[..64].into()
 }
 
 /// A path as text, for the arguments of programs.
-#[track_caller]
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }

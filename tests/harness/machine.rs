@@ -22,7 +22,6 @@ impl Machine {
 
     /// Boots it with pause as PID 1 and `tests/machine/init`, and checks what the console showed. Returns the kernel,
     /// the size of its pages, and what it makes of argc 0.
-    #[track_caller]
     pub fn check(&self) -> String {
         let console = self.boot();
         for line in [

@@ -34,7 +34,6 @@ pub struct Memory {
 }
 
 /// Measures a program as PID 1, without address space layout randomisation, so that the result is the same each time.
-#[track_caller]
 pub fn memory(launch: Launch) -> Memory {
     let fixed = || personality::set(Persona::ADDR_NO_RANDOMIZE).map(drop).map_err(std::io::Error::from);
     // SAFETY: a system call only.
@@ -56,7 +55,6 @@ pub fn memory(launch: Launch) -> Memory {
 /// The numbers of the system calls that a program makes as PID 1, until its end or, if `signals` is empty, until it
 /// sleeps. `signals` has pairs: a signal is sent when the program makes the call with that number, counted from 1. By
 /// then some orphans have ended.
-#[track_caller]
 pub fn system_calls(launch: Launch, signals: &[(usize, i32)], to_the_end: bool) -> Vec<i64> {
     let running = launch.start_traced();
     let pid = Pid::from_raw(running.pid());
@@ -111,7 +109,6 @@ fn syscall_info(pid: i32) -> libc::ptrace_syscall_info {
 }
 
 /// Makes `count` orphans that are alive when the program becomes their parent, and then end.
-#[track_caller]
 pub fn orphans(running: &Running, count: usize) {
     // SAFETY: system calls only.
     unsafe { orphans_that(running, count, || ()) }
@@ -119,7 +116,6 @@ pub fn orphans(running: &Running, count: usize) {
 
 /// Makes some thousands of orphans by `tests/programs/orphans.rs`, which costs less than forks of the test; the program
 /// traces one in ten of them if `traced`.
-#[track_caller]
 pub fn thousands_of_orphans(running: &Running, thousands: usize, traced: bool) {
     let name = CString::new(program("orphans").into_os_string().into_vec()).expect("no NUL");
     let argument = if traced { c"traced".as_ptr() } else { ptr::null() };
@@ -137,7 +133,6 @@ pub fn thousands_of_orphans(running: &Running, thousands: usize, traced: bool) {
 
 /// Makes `count` orphans that call PTRACE_TRACEME, which makes the program their tracer, and that then end. One whose
 /// call fails does not end, which a test notices.
-#[track_caller]
 pub fn traced_orphans(running: &Running, count: usize) {
     // SAFETY: system calls only.
     unsafe { orphans_that(running, count, be_traced) }
@@ -158,7 +153,6 @@ pub fn be_traced() {
 /// # Safety
 ///
 /// Each is a fork of a process with threads, so `work` may make system calls only.
-#[track_caller]
 pub unsafe fn orphans_that(running: &Running, count: usize, work: fn()) {
     // SAFETY: the caller's promise.
     unsafe {

@@ -42,7 +42,6 @@ impl Pause {
 }
 
 /// The platform of an architecture.
-#[track_caller]
 pub fn platform(architecture: &str) -> &'static Platform {
     xtask::platforms::find(architecture).expect("an architecture of pause")
 }
@@ -53,7 +52,6 @@ pub fn emulated_platforms() -> Vec<&'static Platform> {
 }
 
 /// The file that `scripts/build` makes for `architecture`.
-#[track_caller]
 pub fn dist(architecture: &str) -> PathBuf {
     let path = root().join("dist").join(platform(architecture).file());
     assert!(path.exists(), "{} is missing: run scripts/build", path.display());
@@ -61,7 +59,6 @@ pub fn dist(architecture: &str) -> PathBuf {
 }
 
 /// The size of that file, in bytes.
-#[track_caller]
 pub fn size(architecture: &str) -> u64 {
     fs::metadata(dist(architecture)).expect("the file").len()
 }
@@ -89,7 +86,6 @@ pub fn emulated(platform: &Platform, program: &Path) -> Launch {
 
 /// The path of qemu-user for a platform. Debian releases after 12 dropped the suffix `-static`, as their qemu-user is
 /// static.
-#[track_caller]
 pub fn qemu_user(platform: &Platform) -> String {
     let paths = ["-static", ""].map(|end| format!("/usr/bin/qemu-{}{end}", platform.qemu.user));
     let found = paths.iter().find(|path| Path::new(path).exists());

@@ -43,7 +43,6 @@ pub struct Cost {
 
 impl Cost {
     /// Reads the cost of a process from its folder in /proc.
-    #[track_caller]
     pub fn of(process: &Path) -> Self {
         let status = Status::from_file(process.join("status")).expect("its status");
         let schedstat = fs::read_to_string(process.join("schedstat"));
@@ -89,21 +88,18 @@ impl Running {
     }
 
     /// Waits until pause sleeps.
-    #[track_caller]
     pub fn ready(self) -> Self {
         self.await_call(&SLEEPS);
         self
     }
 
     /// Waits until the program has slept for some time. For programs whose last system call is not known.
-    #[track_caller]
     pub fn settled(self) -> Self {
         self.settle();
         self
     }
 
     /// The same, and returns the cost. By then every effect of a signal or an ended child is included.
-    #[track_caller]
     pub fn settle(&self) -> Cost {
         let mut since = (self.cost(), Instant::now());
         until("settled", || {
@@ -116,7 +112,6 @@ impl Running {
     }
 
     /// Waits until the program sleeps in one of `calls`.
-    #[track_caller]
     pub fn await_call(&self, calls: &[i64]) {
         until("asleep in the system call", || {
             assert!(self.is_alive(), "it ended, and was to sleep");
@@ -130,14 +125,12 @@ impl Running {
     }
 
     /// Sends SIGTERM, and waits for the end of the program.
-    #[track_caller]
     pub fn terminate(self) -> Ended {
         self.signal(libc::SIGTERM);
         self.end()
     }
 
     /// Waits until the program is stopped.
-    #[track_caller]
     pub fn stopped(&self) {
         until("stopped", || {
             assert!(self.is_alive(), "it ended, and was to be stopped");
@@ -166,13 +159,11 @@ impl Running {
     }
 
     /// Waits until the program has no child.
-    #[track_caller]
     pub fn childless(&self) {
         until("no child, living or dead", || (self.children().0 == 0).then_some(()));
     }
 
     /// Waits for the end of the program.
-    #[track_caller]
     pub fn end(mut self) -> Ended {
         let pid = Pid::from_raw(self.pid);
         let status = until("ended", || match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
@@ -197,7 +188,6 @@ impl Running {
     }
 
     /// The number of the signal that kills the program. nix does not know the real-time signals.
-    #[track_caller]
     pub fn killed_by(mut self) -> i32 {
         let mut status = 0;
         until("killed", || {
@@ -223,7 +213,6 @@ impl Running {
     /// # Safety
     ///
     /// The process is a fork of one with threads, so `work` may make system calls only.
-    #[track_caller]
     pub unsafe fn inside(&self, work: impl Fn() -> i32) {
         // SAFETY: the caller's promise.
         let status = unsafe { self.status_of(work) };
@@ -232,7 +221,6 @@ impl Running {
 
     /// Sends a signal to PID 1 from inside of its PID namespace. If that ends PID 1, the kernel kills every process of
     /// the namespace, the one that sent the signal included.
-    #[track_caller]
     pub fn signal_from_inside(&self, signal: i32) {
         // SAFETY: a system call. The C library refuses two signals that it uses itself.
         let status = unsafe { self.status_of(|| libc::syscall(libc::SYS_kill, 1, signal) as i32) };
@@ -244,7 +232,6 @@ impl Running {
     /// # Safety
     ///
     /// As for [`Running::inside`].
-    #[track_caller]
     unsafe fn status_of(&self, work: impl Fn() -> i32) -> i32 {
         // SAFETY: the children make system calls only.
         let helper = unsafe { fork() };

@@ -179,5 +179,7 @@ pub fn build_program(
 pub fn program_of_tests(program: &Path) -> Result<Command> {
     let mut command = Command::new(program);
     command.env("PAUSE_XTASK", std::env::current_exe()?).env(ONLY, names(&platforms()).join(","));
+    // An assertion that fails in what tests share: which test called it.
+    command.env("RUST_BACKTRACE", "1");
     Ok(command)
 }
