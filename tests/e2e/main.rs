@@ -24,6 +24,7 @@ mod switch;
 mod work;
 
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use xtask::options::E2e;
 
@@ -43,7 +44,10 @@ fn main() -> ExitCode {
     let options: E2e = serde_json::from_str(&options).expect("the options");
     let logs = options.report.clone().unwrap_or(root().join("target/e2e/logs"));
     std::fs::create_dir_all(&logs).expect("a folder for logs");
-    let work = Work { folder: Folder::for_all("e2e"), logs, soak: options.soak };
+    let work = Work { folder: Folder::for_all("e2e"), logs, soak: options.soak, kernels: Mutex::default() };
+    if options.suites.iter().any(|suite| suite == "kernels") {
+        *work.kernels.lock().expect("the machines") = Some(kernels::boot());
+    }
     println!("the images of the pods, and a C pause beside ours; logs in {}", work.logs.display());
     let images = Images::new(&work);
     let before = kernel_settings();
@@ -102,7 +106,9 @@ fn of(suite: &str) -> Vec<Suite> {
         ],
         "signed" => vec![titled("a signed release", signed::check)],
         "hundred" => vec![titled("a hundred pods on a node", hundred::check)],
-        "kernels" => vec![titled("virtual machines with other kernels", |_, _, report| kernels::check(report))],
+        "kernels" => vec![titled("virtual machines with other kernels", |work, _, report| {
+            kernels::check(work.kernels.lock().expect("the machines").take(), report)
+        })],
         "runtimes" => runtimes::NAMES
             .map(|name| {
                 titled(&format!("OCI runtime {name}"), move |work, _, report| runtimes::check(name, work, report))

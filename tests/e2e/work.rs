@@ -1,17 +1,21 @@
 //! What all suites share: where things are, and the names of the pause images.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use xtask::options::Soak;
 
+use crate::kernels::Booted;
 use harness::Folder;
 use harness::programs::root;
 
-/// What all suites share: a folder, which is removed at the end, the folder for logs, and what a soak was asked for.
+/// What all suites share: a folder, which is removed at the end, the folder for logs, what a soak was asked for, and the
+/// machines that are booted meanwhile.
 pub struct Work {
     pub folder: Folder,
     pub logs: PathBuf,
     pub soak: Soak,
+    pub kernels: Mutex<Option<Booted>>,
 }
 
 /// Our image, under the name that docs/switch.md gives it.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The suites that run if none is named, and those that take longer.
 pub const DEFAULT: [&str; 9] =
-    ["cri", "kubelet", "crio", "switch", "signed", "hundred", "kernels", "runtimes", "cluster"];
+    ["cri", "kubelet", "crio", "switch", "signed", "hundred", "runtimes", "cluster", "kernels"];
 pub const LONG: [&str; 3] = ["machine", "machine-arm64", "soak"];
 
 #[derive(clap::Args, Default, Serialize, Deserialize)]
