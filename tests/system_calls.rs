@@ -7,9 +7,10 @@ use libc::{
 
 use harness::TERMINATED;
 use harness::launch::Launch;
-use harness::measure::{orphans, system_calls};
+use harness::measure::orphans;
 use harness::programs::{Platform, SYS_PAUSE, dist, pause, qemu_user};
 use harness::running::Ended;
+use harness::trace::system_calls;
 
 /// From the start until it sleeps, as PID 1 without a child.
 const ACTION: i64 = SYS_rt_sigaction;

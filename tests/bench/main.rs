@@ -138,7 +138,7 @@ fn measure_all(work: &Path, subjects: &[Subject]) -> Vec<Row> {
     row("private, anonymous", "bytes", of_memory(|one| one.anonymous));
     row("page tables", "KiB", of_memory(|one| one.page_tables));
     row("minor faults", "count", of_memory(|one| one.faults));
-    let calls = each(&|one| measure::system_calls(one.launch().init(), &[], false).len() as u64);
+    let calls = each(&|one| harness::trace::system_calls(one.launch().init(), &[], false).len() as u64);
     row("system calls to the first sleep", "count", calls.into_iter().map(exact).collect());
     eprintln!("scripts/bench: orphans");
     let storms: Vec<_> = subjects.iter().map(|one| storm(one.launch(), 20, false)).collect();

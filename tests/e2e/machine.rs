@@ -45,6 +45,21 @@ fn check(platform: &Platform, suites: &[&str], work: &Work, report: &mut Report)
     });
 }
 
+/// Whether the kernel's KVM can run a machine. Where it is nested in another, the device may be there and yet no machine
+/// comes up: a kernel without a root, which panics, must end in time.
+fn has_kvm(platform: &Platform, kernel: &str) -> bool {
+    let tried = Path::new("/dev/kvm").exists().then(|| {
+        Command::new("timeout")
+            .args(["20", &format!("qemu-system-{}", platform.qemu.system), "-machine", platform.qemu.machine])
+            .args(["-accel", "kvm", "-cpu", "host", "-display", "none", "-no-reboot"])
+            .args(["-kernel", kernel, "-append", "panic=-1"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+    });
+    tried.is_some_and(|status| status.is_ok_and(|status| status.success()))
+}
+
 /// Boots the machine, prints what this program prints there, and returns it.
 fn boot(platform: &Platform, suites: &[&str], reboots: bool, folder: &Path) -> Vec<String> {
     let (project, work, qemu) = (root().display(), folder.display(), &platform.qemu);
@@ -66,7 +81,7 @@ fn boot(platform: &Platform, suites: &[&str], reboots: bool, folder: &Path) -> V
     fs::write(folder.join("start"), start).expect("a file");
     let machine = root().join("target/machine").join(format!("node-{}", platform.architecture));
     let file = |name: &str| machine.join(name).display().to_string();
-    let native = platform.is_host() && Path::new("/dev/kvm").exists();
+    let native = platform.is_host() && has_kvm(platform, &file("vmlinuz"));
     let processor = match (native, platform.architecture) {
         (true, _) => "host",
         // What a processor need not have is slow to emulate: a kind of pointer authentication, AVX.

@@ -75,7 +75,7 @@ pub fn check(_: &Work, _: &Images, report: &mut Report) {
     let enter = |line: &str| {
         let mut chroot: Command = environment.command("chroot");
         let line = format!(
-            "mount -t proc p /proc; mount -t sysfs s /sys; mount -t cgroup2 c /sys/fs/cgroup; mount -t tmpfs t /run; {line}"
+            "mount -t proc p /proc; mount -t sysfs s /sys; mount -t cgroup2 c /sys/fs/cgroup; mount -t tmpfs t /run; mkdir /run/tmp; {line}"
         );
         let output = chroot.arg(&*debian).args(["sh", "-c", &line]).output().expect("chroot");
         (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())

@@ -349,7 +349,7 @@ pub fn leave_sleeper(exit_signal: i32) -> io::Result<i32> {
         if pid == 0 {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             // execve closes the pipe that reports errors to the test; this process makes no execve.
-            libc::close_range(3, u32::MAX, 0);
+            libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
             libc::pause();
             libc::_exit(0);
         }

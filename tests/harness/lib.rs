@@ -12,6 +12,8 @@ pub mod programs;
 pub mod running;
 pub mod sweep;
 pub mod switch;
+#[cfg(target_env = "gnu")] // the crate libc has what it calls for no other C library
+pub mod trace;
 
 use std::any::Any;
 use std::hash::{BuildHasher, RandomState};
@@ -25,7 +27,7 @@ use std::{fs, io};
 /// The version of pause.
 pub const VERSION: &str = env!("PAUSE_VERSION");
 
-/// What pause writes (docs/contract.md). `tests/lives/contract.py` has the same lines.
+/// What pause writes (docs/contract.md). `tests/proof/contract.py` has the same lines.
 pub const WARNING: &str = "Warning: pause should be the first process";
 pub const ERROR: &str = "Error: infinite loop terminated";
 pub const INTERRUPT: &str = "Shutting down, got signal: Interrupt";

@@ -298,7 +298,7 @@ impl Drop for Running {
 fn enter(pid: i32) -> io::Result<()> {
     // SAFETY: system calls only.
     unsafe {
-        checked(libc::close_range(3, u32::MAX, 0))?;
+        checked(libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0))?;
         let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32;
         checked(fd)?;
         checked(libc::setns(fd, pid_namespace()))
