@@ -5,7 +5,8 @@ use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompConditio
 
 use harness::fork::checked;
 use harness::launch::{Launch, UNWRITABLE, Unwritable};
-use harness::programs::{SYS_PAUSE, pause};
+use harness::programs::pause;
+use harness::running::SYS_PAUSE;
 use harness::{ERROR, TERMINATED, WARNING};
 
 /// A launch of pause as PID 1 with one system call refused.

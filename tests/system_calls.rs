@@ -8,8 +8,8 @@ use libc::{
 use harness::TERMINATED;
 use harness::launch::Launch;
 use harness::measure::orphans;
-use harness::programs::{Platform, SYS_PAUSE, dist, pause, qemu_user};
-use harness::running::Ended;
+use harness::programs::{Platform, dist, pause, qemu_user};
+use harness::running::{Ended, SYS_PAUSE};
 use harness::trace::system_calls;
 
 /// From the start until it sleeps, as PID 1 without a child.

@@ -9,7 +9,7 @@ use crate::programs::{HOST, dist, root};
 use crate::{Folder, run, text};
 
 /// Copies the files of the project to a folder, without anything that was built and without those named `but`.
-pub fn copy_project(to: &Path, but: &str) {
+fn copy_project(to: &Path, but: &str) {
     fs::create_dir(to).expect("a folder");
     let built = ["dist", "target", "mutants.out", "mutants.out.old", but];
     let files = fs::read_dir(root()).expect("the project").flatten().map(|entry| entry.path());

@@ -10,13 +10,6 @@ pub use xtask::project::root;
 
 use crate::launch::Launch;
 
-/// The system call in which pause sleeps where rt_sigtimedwait is refused. Newer architectures have no pause(2), so
-/// rustix calls ppoll there.
-#[cfg(target_arch = "x86_64")]
-pub const SYS_PAUSE: i64 = libc::SYS_pause;
-#[cfg(not(target_arch = "x86_64"))]
-pub const SYS_PAUSE: i64 = libc::SYS_ppoll;
-
 /// The architecture of this machine.
 pub static HOST: LazyLock<&str> = LazyLock::new(|| host_platform().architecture);
 

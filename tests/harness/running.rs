@@ -16,6 +16,13 @@ use crate::{LIMIT, until, until_at_most};
 /// A program that sleeps for this time has finished its start.
 pub const QUIET: Duration = Duration::from_millis(50);
 
+/// The system call in which pause sleeps where rt_sigtimedwait is refused. Newer architectures have no pause(2), so
+/// rustix calls ppoll there.
+#[cfg(target_arch = "x86_64")]
+pub const SYS_PAUSE: i64 = libc::SYS_pause;
+#[cfg(not(target_arch = "x86_64"))]
+pub const SYS_PAUSE: i64 = libc::SYS_ppoll;
+
 /// A child of the test, killed and reaped when it goes out of scope.
 pub struct Running {
     pid: i32,
@@ -252,8 +259,7 @@ impl Running {
 
 /// The system calls in which pause sleeps: rt_sigtimedwait or, where that is refused, pause(2). In place of the latter
 /// newer architectures have ppoll, and qemu-user calls rt_sigsuspend.
-const SLEEPS: [i64; 4] =
-    [libc::SYS_rt_sigtimedwait, crate::programs::SYS_PAUSE, libc::SYS_ppoll, libc::SYS_rt_sigsuspend];
+const SLEEPS: [i64; 4] = [libc::SYS_rt_sigtimedwait, SYS_PAUSE, libc::SYS_ppoll, libc::SYS_rt_sigsuspend];
 
 /// Whether a program sleeps as pause does, or as a program does that only calls pause(2).
 pub fn sleeps(pid: i32) -> bool {

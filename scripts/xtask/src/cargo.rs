@@ -150,12 +150,13 @@ pub fn build_program(
     let mut cargo = cargo_tests(&[&arguments, options].concat());
     cargo.envs(variables.iter().cloned()).arg("--target-dir").arg(root().join("target"));
     if let Some(target) = musl {
+        // Between the flags there is a separator that no path has (CARGO_ENCODED_RUSTFLAGS).
         let flags = format!(
-            "-Clink-self-contained=yes --remap-path-prefix={}=/pause --remap-path-prefix={}/registry=/registry",
+            "-Clink-self-contained=yes\x1f--remap-path-prefix={}=/pause\x1f--remap-path-prefix={}/registry=/registry",
             root().display(),
             user_home()?.display()
         );
-        cargo.args(["--target", target]).env("RUSTFLAGS", flags);
+        cargo.args(["--target", target]).env("CARGO_ENCODED_RUSTFLAGS", flags);
         // It needs no other linker than that of the toolchain.
         cargo.env(linker_variable(target), rust_tool("rust-lld")?.get_program());
     }

@@ -224,8 +224,9 @@ static LIMITED: OnceLock<Vec<&'static Platform>> = OnceLock::new();
 
 /// Limits this run to some platforms, unless there are none.
 pub fn limit(only: &[&'static Platform]) {
+    let wanted = |one: &&Platform| only.iter().any(|other| other.architecture == one.architecture);
     if !only.is_empty() {
-        let _ = LIMITED.set(only.into());
+        let _ = LIMITED.set(ALL.iter().filter(wanted).collect());
     }
 }
 

@@ -80,6 +80,7 @@ fn name(command: &Command) -> String {
 /// with the cause that cargo prints last; else the last one.
 fn reason(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
+    let text = text.split("Stack backtrace:").next().unwrap_or_default();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let starts = ["error", "E: ", "go: "];
     let error = lines.clone().find(|line| starts.iter().any(|start| line.starts_with(start)));

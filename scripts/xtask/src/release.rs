@@ -22,6 +22,7 @@ pub fn release(options: &image::Options) -> Result<()> {
         }
         Some(revision) => revision,
     };
+    project::epoch()?;
     // The checksums of an earlier release would not match what is made now.
     for file in ["SHA256SUMS", "SHA256SUMS.sigstore.json"] {
         let _ = fs::remove_file(dist(file));
