@@ -13,6 +13,8 @@ pub fn they_have_the_sizes_of_size_toml() {
     let pulled = thousands(size("image", "amd64") as u64);
     let cell = format!("| image pulled, linux/amd64 | {pulled} bytes |");
     assert!(read("README.md").contains(&cell), "README.md has not: {cell}");
+    let sentence = format!("one static file of {} bytes on amd64", size("file", "amd64"));
+    assert!(read("README.md").contains(&sentence), "README.md has not: {sentence}");
     let changelog = read("CHANGELOG.md");
     let newest = changelog.split("\n## ").nth(1).expect("a section");
     for (table, title) in [("file", "`/pause`"), ("image", "image")] {

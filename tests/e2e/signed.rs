@@ -73,11 +73,13 @@ pub fn check(_: &Work, _: &Images, report: &mut Report) {
     write("etc/containers/registries.conf", "[[registry]]\nlocation = '127.0.0.1:5000'\ninsecure = true\n");
     run("cp", &[text(&checkout.parent().join("key.pub")), text(&debian.join("etc/containers/pause.pub"))]);
     let enter = |line: &str| {
-        let mut chroot: Command = environment.command("chroot");
+        // podman remounts its root, which has to be a mount.
+        let into = "mount --bind \"$0\" \"$0\"; exec chroot \"$0\" sh -c \"$1\"";
+        let mut unshare: Command = environment.command("unshare");
         let line = format!(
             "mount -t proc p /proc; mount -t sysfs s /sys; mount -t cgroup2 c /sys/fs/cgroup; mount -t tmpfs t /run; mkdir /run/tmp; {line}"
         );
-        let output = chroot.arg(&*debian).args(["sh", "-c", &line]).output().expect("chroot");
+        let output = unshare.args(["--mount", "sh", "-ec", into]).arg(&*debian).arg(&line).output().expect("unshare");
         (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
     let version = env!("PAUSE_VERSION");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use toml_edit::DocumentMut;
 use xtask::cargo::{build_program, program_of_tests};
-use xtask::platforms::platforms;
+use xtask::platforms::{ALL, platforms};
 use xtask::project::{replace, root, run, say};
 
 use crate::image::{self, pulled};
@@ -61,6 +61,9 @@ fn built() -> Result<Vec<(&'static str, &'static str, i64)>> {
 /// Prints for each size the recorded number, the number of what was built and the difference. With `bless` it records
 /// the numbers; without, any difference is an error.
 pub fn check(bless: bool) -> Result<()> {
+    if bless && platforms().len() < ALL.len() {
+        bail!("--bless writes the sizes of all platforms: leave out --only");
+    }
     let path = root().join("tests/size.toml");
     let mut document: DocumentMut = fs::read_to_string(&path)?.parse().context("tests/size.toml")?;
     let mut same = true;
