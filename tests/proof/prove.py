@@ -116,8 +116,9 @@ class Proof:
         add = {o.SYMBOL_FILL_UNCONSTRAINED_MEMORY, o.SYMBOL_FILL_UNCONSTRAINED_REGISTERS, o.NO_SYMBOLIC_JUMP_RESOLUTION,
                o.CONSERVATIVE_READ_STRATEGY, o.CONSERVATIVE_WRITE_STRATEGY}
         state = self.angr.factory.blank_state(addr=at, add_options=add, remove_options={o.SIMPLIFY_MEMORY_WRITES})
-        for name in self.registers:
-            setattr(state.regs, name, registers.get(name, self.fresh(getattr(state.regs, name).length)))
+        values = {name: self.fresh(getattr(state.regs, name).length) for name in self.registers}
+        for name, value in [*values.items(), *registers.items()]:  # a name that is given may be another one of these
+            setattr(state.regs, name, value)
         state.regs.sp = sp
         if self.name == "riscv64":
             state.registers.store("zero", claripy.BVV(0, 64))
