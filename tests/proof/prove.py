@@ -5,7 +5,7 @@ register and byte of the stack of which nothing is known. At a system call the s
 earlier visits until nothing new comes: then the states are an invariant, and hold for executions of any length.
 """
 
-import argparse, io, logging, os, random, struct, sys, time
+import argparse, io, itertools, logging, os, random, struct, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -319,17 +319,19 @@ def flip(name: str, code: bytes, version: str, at: int, bit: int) -> str:
     """What becomes of the proof if one bit of the file is another."""
     changed = code[:at] + bytes([code[at] ^ 1 << bit]) + code[at + 1 :]
     proven, line = prove(name, changed, version)
+    if not proven:
+        return line
     entry = Proof(name, code, version).entry
     both = [next(one for one in ARCHES[name].arch.capstone.disasm(all[entry:], entry) if at < one.address + one.size)
-            for all in (code, changed)] if proven else []
-    return " and ".join(f"{one.mnemonic} {one.op_str}" for one in both) + ": the same" if proven else line
+            for all in (code, changed)]
+    return " and ".join(f"{one.mnemonic} {one.op_str}" for one in both) + ": the same"
 
 
 def record(folder: Path):
     """Writes each question that Z3 is asked, and its answer, as SMT-LIB."""
     import z3
 
-    check, count = z3.Solver.check, iter(range(10**9))
+    check, count = z3.Solver.check, itertools.count()
 
     def recorded(solver, *assumptions):
         answer, copy = check(solver, *assumptions), z3.Solver(ctx=solver.ctx)

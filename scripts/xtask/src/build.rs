@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use xtask::cargo::{add_target, build_program, cargo, rust_tool};
@@ -48,17 +49,17 @@ pub fn switches() -> Result<()> {
     for platform in platforms() {
         let Some(target) = platform.switch else { continue };
         add_target(target)?;
-        let options = ["--package", "pause-switch", "--profile", "small"];
-        let program = build_program("pause-switch", &options, Some(target), &switch_variables(platform)?)?;
-        write(&platform.switch_file(), &fs::read(program)?)?;
+        write(&platform.switch_file(), &fs::read(switch(platform, Some(target), &["--profile", "small"])?)?)?;
     }
     Ok(())
 }
 
-/// What pause-switch compares the pause of a node of this platform with.
-pub fn switch_variables(platform: &Platform) -> Result<Vec<(String, String)>> {
+/// Builds pause-switch for a platform, and returns its path: static if a target of musl is given. It knows the pause in
+/// `dist/`, with which it compares that of a node.
+pub fn switch(platform: &Platform, musl: Option<&str>, options: &[&str]) -> Result<PathBuf> {
     let program = platform.program()?;
     let (layer, program) = (sha256(&layer(&program)?), sha256(&program));
     let all = [("PROGRAM", program), ("LAYER", layer), ("RELEASE", package()?.version.to_string())];
-    Ok(all.map(|(name, value)| (format!("PAUSE_{name}"), value)).into())
+    let variables = all.map(|(name, value)| (format!("PAUSE_{name}"), value));
+    build_program("pause-switch", &[&["--package", "pause-switch"], options].concat(), musl, &variables)
 }

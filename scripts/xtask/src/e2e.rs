@@ -49,8 +49,7 @@ pub fn check(mut options: E2e) -> Result<()> {
     }
     say("running the checks");
     let e2e = build_program("e2e", &["--test", "e2e"], None, &[])?;
-    let variables = build::switch_variables(host())?;
-    let switch = build_program("pause-switch", &["--package", "pause-switch"], None, &variables)?;
+    let switch = build::switch(host(), None, &[])?;
     let path = format!("{}:{}", bin.display(), std::env::var("PATH")?);
     run(program_of_tests(&e2e)?.arg(serde_json::to_string(&options)?).env("PAUSE_SWITCH", switch).env("PATH", path))
 }
@@ -110,12 +109,8 @@ fn machine(platform: &Platform) -> Result<()> {
     go(&bin, "", NODE, "", Some(platform))?;
     let musl = platform.switch.context("a static target")?;
     add_target(musl)?;
-    for (name, options, variables) in [
-        ("e2e", ["--test", "e2e"], vec![]),
-        ("pause-switch", ["--package", "pause-switch"], build::switch_variables(platform)?),
-    ] {
-        fs::copy(build_program(name, &options, Some(musl), &variables)?, bin.join(name))?;
-    }
+    fs::copy(build_program("e2e", &["--test", "e2e"], Some(musl), &[])?, bin.join("e2e"))?;
+    fs::copy(build::switch(platform, Some(musl), &[])?, bin.join("pause-switch"))?;
     let folder = root().join("target/machine").join(format!("node-{}", platform.architecture));
     if folder.join("disk").exists() {
         return Ok(());

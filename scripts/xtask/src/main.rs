@@ -72,8 +72,8 @@ enum Command {
     /// Runs pause for a long time
     ///
     /// A million orphans, of which pause traces 100,000, ten thousand starts with signals at random moments, and a
-    /// thousand pod sandboxes on containerd. All of that is one round, of some ten minutes on two CPUs. It prints a
-    /// line of progress every half minute, and exits with status 1 if a check fails. It needs what scripts/e2e needs.
+    /// thousand pod sandboxes on containerd. All of that is one round, of some ten minutes on two CPUs. It exits
+    /// with status 1 if a check fails. It needs what scripts/e2e needs.
     Soak(Soak),
     /// Changes src/ in every way that cargo-mutants knows, and runs `cargo test` in tests/ for each change
     ///

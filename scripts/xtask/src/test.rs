@@ -66,8 +66,7 @@ pub fn test(options: &Options) -> Result<()> {
     }
     say("building the tests");
     let program = build_program("tests", &["--test", "tests"], None, &[])?;
-    let variables = build::switch_variables(host())?;
-    let switch = build_program("pause-switch", &["--package", "pause-switch"], None, &variables)?;
+    let switch = build::switch(host(), None, &[])?;
     say("the tests");
     let mut tests = program_of_tests(&program)?;
     tests.env("PAUSE_SWITCH", switch).arg("--include-ignored").args(&options.name);
